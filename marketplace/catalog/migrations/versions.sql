@@ -1,0 +1,12 @@
+-- A published artefact never changes under its number.
+CREATE FUNCTION catalog_version_is_immutable() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF (OLD.model_id, OLD.number, OLD.format, OLD.sha256, OLD.size_bytes)
+       IS DISTINCT FROM (NEW.model_id, NEW.number, NEW.format, NEW.sha256, NEW.size_bytes) THEN
+        RAISE EXCEPTION 'a model version is immutable: publish a new one' USING ERRCODE = 'restrict_violation';
+    END IF;
+    RETURN NEW;
+END $$;
+
+CREATE TRIGGER version_is_immutable BEFORE UPDATE ON catalog_modelversion
+FOR EACH ROW EXECUTE FUNCTION catalog_version_is_immutable();

@@ -1,0 +1,226 @@
+"""The catalogue: models, their immutable numbered versions, and the tensors each takes and gives."""
+
+import uuid_utils.compat as uuid
+from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex, OpClass
+from django.contrib.postgres.search import SearchVectorField
+from django.core.validators import RegexValidator
+from django.db import models
+from django.db.models import F, Func, Q, TextField
+from django.utils.translation import gettext_lazy as _
+from guardian.models import GroupObjectPermissionBase
+
+from marketplace.tenants.models import Tenant
+
+from .queries import MLModelQuerySet, ModelVersionQuerySet
+
+name_validator = RegexValidator(
+    r"^[a-z0-9](?:[a-z0-9._-]{0,94}[a-z0-9])?$",
+    _(
+        "Use 1 to 96 lower-case letters, digits, dots, hyphens and underscores, beginning and ending with a letter or digit."
+    ),
+)
+
+
+class ModelTask(models.TextChoices):
+    TEXT_EMBEDDING = "TEXT_EMBEDDING", _("Text embedding")
+    TEXT_CLASSIFICATION = "TEXT_CLASSIFICATION", _("Text classification")
+    TEXT_GENERATION = "TEXT_GENERATION", _("Text generation")
+    IMAGE_CLASSIFICATION = "IMAGE_CLASSIFICATION", _("Image classification")
+    OBJECT_DETECTION = "OBJECT_DETECTION", _("Object detection")
+    OCR = "OCR", _("Text recognition (OCR)")
+    AUDIO_CLASSIFICATION = "AUDIO_CLASSIFICATION", _("Audio classification")
+    SPEECH_RECOGNITION = "SPEECH_RECOGNITION", _("Speech recognition")
+    TABULAR_CLASSIFICATION = "TABULAR_CLASSIFICATION", _("Tabular classification")
+    TABULAR_REGRESSION = "TABULAR_REGRESSION", _("Tabular regression")
+    FORECASTING = "FORECASTING", _("Forecasting")
+    OTHER = "OTHER", _("Other")
+
+
+class Visibility(models.TextChoices):
+    PUBLIC = "PUBLIC", _("Public")
+    PRIVATE = "PRIVATE", _("Private")
+
+
+class SearchVector(Func):
+    """Weighted full text: names and tags, then the summary, then the card. Defined in migrations/search.sql."""
+
+    function = "catalog_search_vector"
+    output_field = SearchVectorField()
+
+
+class SearchText(Func):
+    """Names, tags and summary as one lower-case text, for trigrams. Defined in migrations/search.sql."""
+
+    function = "catalog_search_text"
+    output_field = TextField()
+
+
+class MLModel(models.Model):
+    id = models.UUIDField(primary_key=True, default=uuid.uuid7, editable=False)
+    publisher = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="models", verbose_name=_("publisher"))
+    name = models.CharField(
+        _("name"), max_length=96, validators=[name_validator], help_text=_("The second half of publisher/name.")
+    )
+    display_name = models.CharField(_("title"), max_length=120)
+    summary = models.CharField(_("summary"), max_length=300, help_text=_("One sentence: what it does, for whom."))
+    card = models.TextField(_("card"), blank=True, max_length=100_000, help_text=_("Markdown: data, accuracy, limits."))
+    task = models.CharField(_("task"), max_length=32, choices=ModelTask.choices, default=ModelTask.OTHER)
+    tags = ArrayField(models.CharField(max_length=40), verbose_name=_("tags"), default=list, blank=True, size=20)
+    license = models.CharField(_("licence"), max_length=64, help_text=_("An SPDX identifier, as in Apache-2.0."))
+    visibility = models.CharField(_("visibility"), max_length=8, choices=Visibility.choices, default=Visibility.PRIVATE)
+    live_version = models.ForeignKey(
+        "ModelVersion", on_delete=models.PROTECT, null=True, blank=True, editable=False, related_name="+"
+    )
+    subscriber_count = models.PositiveIntegerField(_("subscribers"), default=0, editable=False)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("updated"), auto_now=True)
+    search_vector = models.GeneratedField(
+        expression=SearchVector(F("name"), F("display_name"), F("tags"), F("summary"), F("card")),
+        output_field=SearchVectorField(),
+        db_persist=True,
+    )
+    search_text = models.GeneratedField(
+        expression=SearchText(F("name"), F("display_name"), F("tags"), F("summary")),
+        output_field=models.TextField(),
+        db_persist=True,
+    )
+
+    objects = MLModelQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("model")
+        verbose_name_plural = _("models")
+        permissions = [("use_mlmodel", _("See and use a private model"))]
+        constraints = [models.UniqueConstraint(fields=["publisher", "name"], name="one_model_per_publisher_and_name")]
+        indexes = [
+            models.Index(fields=["-subscriber_count", "-id"], name="model_by_popularity"),
+            models.Index(fields=["name", "id"], name="model_by_name"),
+            models.Index(fields=["publisher", "-id"], name="model_by_publisher"),
+            models.Index(fields=["task"], name="model_by_task"),
+            GinIndex(fields=["tags"], name="model_by_tag"),
+            GinIndex(fields=["search_vector"], name="model_full_text"),
+            GinIndex(OpClass("search_text", name="gin_trgm_ops"), name="model_trigrams"),
+        ]
+
+    def __str__(self) -> str:
+        return self.display_name
+
+    @property
+    def ref(self) -> str:
+        """`publisher/name`; join the publisher beforehand."""
+        return f"{self.publisher.slug}/{self.name}"
+
+
+class MLModelGroupObjectPermission(GroupObjectPermissionBase):  # type: ignore[misc]  # guardian ships no types
+    """Which tenants' groups may use which private model: guardian's own table, with true foreign keys."""
+
+    content_object = models.ForeignKey(MLModel, on_delete=models.CASCADE, related_name="grants")
+
+    class Meta(GroupObjectPermissionBase.Meta):  # type: ignore[misc]
+        verbose_name = _("grant")
+        verbose_name_plural = _("grants")
+
+
+class ModelVersionStatus(models.TextChoices):
+    DRAFT = "DRAFT", _("Draft")
+    VALIDATING = "VALIDATING", _("Validating")
+    REJECTED = "REJECTED", _("Rejected")
+    READY = "READY", _("Ready")
+    LIVE = "LIVE", _("Live")
+    RETIRED = "RETIRED", _("Retired")
+
+
+class ArtifactFormat(models.TextChoices):
+    ONNX = "onnx", "ONNX"
+    ENSEMBLE = "ensemble", _("Ensemble")
+
+
+class ModelVersion(models.Model):
+    """One artefact, fixed for good: a trigger (migrations/versions.sql) refuses to change what was published."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid7, editable=False)
+    model = models.ForeignKey(MLModel, on_delete=models.CASCADE, related_name="versions", verbose_name=_("model"))
+    number = models.PositiveIntegerField(_("number"))
+    status = models.CharField(
+        _("status"), max_length=10, choices=ModelVersionStatus.choices, default=ModelVersionStatus.DRAFT
+    )
+    format = models.CharField(_("format"), max_length=16, choices=ArtifactFormat.choices, default=ArtifactFormat.ONNX)
+    sha256 = models.CharField(_("SHA-256"), max_length=64)
+    size_bytes = models.BigIntegerField(_("size in bytes"))
+    release_notes = models.TextField(_("release notes"), blank=True, max_length=20_000)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    # When it first went live: from then on subscribers may name it, also after another has taken its place.
+    released_at = models.DateTimeField(_("first released"), null=True, blank=True, editable=False)
+    live_before = models.ForeignKey(
+        "self", on_delete=models.SET_NULL, null=True, blank=True, editable=False, related_name="+"
+    )
+
+    objects = ModelVersionQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("version")
+        verbose_name_plural = _("versions")
+        constraints = [
+            models.UniqueConstraint(fields=["model", "number"], name="one_version_per_model_and_number"),
+            models.UniqueConstraint(fields=["model"], condition=Q(status="LIVE"), name="one_live_version_per_model"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.model} v{self.number}"
+
+    @property
+    def triton_name(self) -> str:
+        """A name of its own for each version: loading one beside another is free of downtime, reloading one is not."""
+        return f"{self.model_id}-v{self.number}"
+
+
+class Datatype(models.TextChoices):
+    """As the Open Inference Protocol (v2) names them."""
+
+    BOOL = "BOOL"
+    UINT8 = "UINT8"
+    UINT16 = "UINT16"
+    UINT32 = "UINT32"
+    UINT64 = "UINT64"
+    INT8 = "INT8"
+    INT16 = "INT16"
+    INT32 = "INT32"
+    INT64 = "INT64"
+    FP16 = "FP16"
+    FP32 = "FP32"
+    FP64 = "FP64"
+    BF16 = "BF16"
+    BYTES = "BYTES"
+
+
+class Direction(models.TextChoices):
+    INPUT = "INPUT", _("Input")
+    OUTPUT = "OUTPUT", _("Output")
+
+
+class TensorSpec(models.Model):
+    """One input or output of a version. `shape` has -1 for a dynamic dimension; `example` is one flat row-major request."""
+
+    id = models.BigAutoField(primary_key=True)
+    version = models.ForeignKey(ModelVersion, on_delete=models.CASCADE, related_name="tensors")
+    direction = models.CharField(max_length=6, choices=Direction.choices)
+    position = models.PositiveSmallIntegerField()
+    name = models.CharField(max_length=255)
+    datatype = models.CharField(max_length=6, choices=Datatype.choices)
+    shape = ArrayField(models.BigIntegerField())
+    content_type = models.CharField(max_length=127, null=True, blank=True)  # noqa: DJ001  (null is "not said")
+    labels = ArrayField(models.CharField(max_length=255), null=True, blank=True)
+    example = models.JSONField(null=True, blank=True)
+    example_shape = ArrayField(models.BigIntegerField(), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("tensor")
+        verbose_name_plural = _("tensors")
+        ordering = ["version_id", "direction", "position"]
+        constraints = [
+            models.UniqueConstraint(fields=["version", "direction", "name"], name="one_tensor_per_direction_and_name"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.datatype}{self.shape}"

@@ -1,0 +1,69 @@
+"""Reading the catalogue: what a principal may see, and finding something in it."""
+
+from typing import TYPE_CHECKING
+
+from django.contrib.postgres.search import SearchQuery, SearchRank, TrigramWordSimilarity
+from django.db import models
+from django.db.models import BigIntegerField, F, Q, Value
+from django.db.models.functions import Cast
+
+from marketplace.access import Principal
+
+if TYPE_CHECKING:
+    from .models import MLModel, ModelVersion
+
+MAX_SEARCH_LENGTH = 200
+
+
+def visible_models(principal: Principal, prefix: str = "") -> Q:
+    """Public models, the tenant's own, and private ones whose publisher granted them to the tenant."""
+    condition = Q(**{f"{prefix}visibility": "PUBLIC"})
+    if principal.tenant_id is not None:
+        granted = _granted_to(principal.group_id)
+        condition |= Q(**{f"{prefix}publisher_id": principal.tenant_id}) | Q(**{f"{prefix}id__in": granted})
+    return condition
+
+
+def _granted_to(group_id: int | None) -> "models.QuerySet[MLModel, object]":
+    from .models import MLModelGroupObjectPermission  # noqa: PLC0415  (models.py needs these QuerySets first)
+
+    return MLModelGroupObjectPermission.objects.filter(group_id=group_id, permission__codename="use_mlmodel").values(
+        "content_object_id"
+    )
+
+
+class MLModelQuerySet(models.QuerySet["MLModel"]):
+    def visible_to(self, principal: Principal) -> "MLModelQuerySet":
+        return self.filter(visible_models(principal))
+
+    def by_ref(self, ref: str) -> "MLModelQuerySet":
+        """`ref` is publisher/name; anything else finds nothing."""
+        publisher, slash, name = ref.partition("/")
+        if not slash or "\x00" in ref:
+            return self.none()
+        return self.filter(publisher__slug=publisher, name=name)
+
+    def search(self, text: str) -> "MLModelQuerySet":
+        """Full text, or a misspelt word near one of the model's; annotates `relevance` (millionths, an exact integer).
+
+        An integer because a keyset cursor must compare equal to itself, which a rounded float need not.
+        """
+        text = " ".join(text.replace("\x00", " ").split())[:MAX_SEARCH_LENGTH]
+        query = SearchQuery(text, config="english", search_type="websearch")
+        score = SearchRank(F("search_vector"), query) * Value(2.0) + TrigramWordSimilarity(text, "search_text")
+        return self.filter(Q(search_vector=query) | Q(search_text__trigram_word_similar=text)).annotate(
+            relevance=Cast(score * Value(1_000_000.0), BigIntegerField())
+        )
+
+
+class ModelVersionQuerySet(models.QuerySet["ModelVersion"]):
+    def visible_to(self, principal: Principal) -> "ModelVersionQuerySet":
+        """A publisher sees its drafts; everybody else what has been released of a model they may see."""
+        released = Q(released_at__isnull=False) & visible_models(principal, "model__")
+        if principal.tenant_id is None:
+            return self.filter(released)
+        return self.filter(released | Q(model__publisher_id=principal.tenant_id))
+
+    def callable_by(self, principal: Principal) -> "ModelVersionQuerySet":
+        """Of what is visible: what can run, that is READY or LIVE."""
+        return self.visible_to(principal).filter(status__in=["READY", "LIVE"])

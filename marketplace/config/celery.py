@@ -1,0 +1,40 @@
+"""The Celery application: jobs survive the death of the worker that runs them and of the broker that carries them."""
+
+import os
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "marketplace.config.settings")
+
+from django.conf import settings  # noqa: E402  (after DJANGO_SETTINGS_MODULE)
+
+# kombu spells a socket's address differently from redis-py.
+broker_url = settings.VALKEY_URL.replace("unix://", "redis+socket://", 1)
+
+app = Celery("marketplace", broker=broker_url)
+app.conf.update(
+    task_ignore_result=True,
+    task_acks_late=True,
+    # Without it a task whose worker is killed is acknowledged all the same.
+    task_reject_on_worker_lost=True,
+    worker_prefetch_multiplier=1,
+    broker_connection_retry_on_startup=True,
+    broker_transport_options={
+        # kombu looks for what a dead worker held only this often (seconds) and this seldom (rounds).
+        "unacked_restore_interval": 2,
+        "unacked_restore_throttle": 1,
+        # Publishing while Valkey is down gives up soon: beat asks again, and no caller waits for a queue.
+        "socket_connect_timeout": 2,
+        "socket_timeout": 10,
+    },
+    beat_schedule={
+        "reconcile": {"task": "inference.tasks.reconcile", "schedule": 2.0, "options": {"expires": 4}},
+        "release-expired-holds": {
+            "task": "inference.tasks.release_expired_holds",
+            "schedule": 5.0,
+            "options": {"expires": 10},
+        },
+        "heartbeat": {"task": "inference.tasks.heartbeat", "schedule": 5.0, "options": {"expires": 5}},
+    },
+)
+app.autodiscover_tasks()

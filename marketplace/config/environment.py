@@ -1,0 +1,51 @@
+"""What the operator may set, read once from the environment (twelve-factor), with safe defaults."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Environment(BaseSettings):
+    model_config = SettingsConfigDict(case_sensitive=False, extra="ignore")
+
+    port: int = 8080
+    data_dir: Path = Path(".data")
+    database_url: str = ""
+    valkey_url: str = ""
+    triton_urls: str = ""
+    secret_key: str = ""
+    debug: bool = False
+    allowed_hosts: str = "localhost,127.0.0.1,[::1]"
+    public_url: str = ""
+    introspection: bool = True
+    graphiql: bool = True
+    inference_timeout_seconds: float = Field(default=10.0, gt=0, le=600)
+
+    def resolved(self) -> "Environment":
+        """The same, with every server that no variable names taken from what `make run` says is running here."""
+        running = self._running()
+        return self.model_copy(
+            update={
+                "database_url": self.database_url or running.get("postgres", {}).get("address", ""),
+                "valkey_url": self.valkey_url or running.get("valkey", {}).get("address", ""),
+                "triton_urls": self.triton_urls or running.get("triton", {}).get("grpc", ""),
+                "secret_key": self.secret_key or self._kept_secret(),
+                "public_url": self.public_url or f"http://localhost:{self.port}",
+            }
+        )
+
+    def _running(self) -> dict[str, Any]:
+        try:
+            running: dict[str, Any] = json.loads((self.data_dir / "run.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return running
+
+    def _kept_secret(self) -> str:
+        try:
+            return (self.data_dir / "secret_key").read_text().strip()
+        except OSError:
+            return ""

@@ -1,0 +1,1 @@
+"""PostgreSQL, Valkey and Triton from wheels for whoever has none of their own, and the supervisor behind `make run`."""

@@ -1,0 +1,66 @@
+"""The invocation path's own connections to PostgreSQL: async and in autocommit, because each decision is one function call."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import psycopg
+from django.db import connection as django_connection
+from django.utils.translation import gettext as _
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from marketplace.errors import ModelUnavailable
+
+Pool = AsyncConnectionPool[psycopg.AsyncConnection[TupleRow]]
+
+MAX_CONNECTIONS = 8
+WAIT_SECONDS = 1.0
+
+_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = WeakKeyDictionary()
+
+
+def _parameters() -> dict[str, Any]:
+    """What Django connects with, as libpq names it."""
+    settings = django_connection.settings_dict
+    names = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host", "PORT": "port"}
+    options = {key: value for key, value in settings["OPTIONS"].items() if key != "pool"}
+    return {libpq: settings[django] for django, libpq in names.items() if settings[django]} | options
+
+
+async def _pool() -> Pool:
+    loop = asyncio.get_running_loop()
+    if loop not in _pools:
+        pool: Pool = AsyncConnectionPool(
+            kwargs={**_parameters(), "autocommit": True, "connect_timeout": 2},
+            min_size=1,
+            max_size=MAX_CONNECTIONS,
+            timeout=WAIT_SECONDS,
+            reconnect_timeout=WAIT_SECONDS,
+            open=False,
+        )
+        _pools[loop] = pool
+        await pool.open()
+    return _pools[loop]
+
+
+async def close() -> None:
+    """Closes this event loop's connections; the next use opens new ones."""
+    pool = _pools.pop(asyncio.get_running_loop(), None)
+    if pool is not None:
+        await pool.close()
+
+
+@asynccontextmanager
+async def connection() -> AsyncIterator[psycopg.AsyncConnection[TupleRow]]:
+    """A connection in autocommit. Fails closed: raises ModelUnavailable when PostgreSQL is away or too busy."""
+    try:
+        async with (await _pool()).connection() as borrowed:
+            yield borrowed
+    except (psycopg.OperationalError, PoolTimeout) as error:
+        raise ModelUnavailable(
+            _("The marketplace cannot reach its records just now, so it runs nothing and charges nothing. Try again."),
+            retry_after_ms=1000,
+        ) from error

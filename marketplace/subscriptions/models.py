@@ -1,0 +1,126 @@
+"""What publishers offer, and which tenant has taken it."""
+
+from decimal import Decimal
+
+import uuid_utils.compat as uuid
+from django.core.validators import MinValueValidator
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from marketplace.access import Principal
+from marketplace.catalog.models import MLModel
+from marketplace.catalog.queries import visible_models
+from marketplace.tenants.models import Tenant
+
+MAX_UNITS = Decimal("1e15")
+UNITS = {"max_digits": 24, "decimal_places": 6}
+MONEY = {"max_digits": 24, "decimal_places": 9}
+
+
+class PlanQuerySet(models.QuerySet["Plan"]):
+    def visible_to(self, principal: Principal) -> "PlanQuerySet":
+        """What is on offer for a model one may see; a publisher also sees what it hid, a subscriber what it holds."""
+        offered = Q(hidden_at=None) & visible_models(principal, "model__")
+        if principal.tenant_id is None:
+            return self.filter(offered)
+        held = ModelSubscription.objects.filter(tenant_id=principal.tenant_id).values("plan_id")
+        return self.filter(offered | Q(model__publisher_id=principal.tenant_id) | Q(id__in=held))
+
+
+class Plan(models.Model):
+    id = models.UUIDField(primary_key=True, default=uuid.uuid7, editable=False)
+    model = models.ForeignKey(MLModel, on_delete=models.CASCADE, related_name="plans", verbose_name=_("model"))
+    name = models.CharField(_("name"), max_length=60)
+    price = models.DecimalField(
+        _("price"), **MONEY, default=Decimal(0), validators=[MinValueValidator(0)], help_text=_("Per month.")
+    )
+    currency = models.CharField(_("currency"), max_length=3, default="USD", help_text=_("ISO 4217, as in USD."))
+    included_units = models.DecimalField(
+        _("included units"), **UNITS, validators=[MinValueValidator(0)], help_text=_("Per month. One call is one unit.")
+    )
+    overage_price = models.DecimalField(
+        _("price per further unit"),
+        **MONEY,
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0)],
+        help_text=_("Left empty, calls past the included units are refused."),
+    )
+    requests_per_second = models.PositiveIntegerField(_("requests per second"), validators=[MinValueValidator(1)])
+    burst = models.PositiveIntegerField(
+        _("burst"), validators=[MinValueValidator(1)], help_text=_("How many calls may come at once.")
+    )
+    position = models.PositiveSmallIntegerField(_("position"), default=0)
+    hidden_at = models.DateTimeField(_("hidden"), null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    objects = PlanQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("plan")
+        verbose_name_plural = _("plans")
+        ordering = ["position", "created_at", "id"]
+        constraints = [
+            models.UniqueConstraint(fields=["model", "name"], name="one_plan_per_model_and_name"),
+            models.CheckConstraint(
+                condition=Q(requests_per_second__gte=1, burst__gte=1, included_units__gte=0, price__gte=0),
+                name="plan_is_sane",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ModelSubscriptionStatus(models.TextChoices):
+    ACTIVE = "ACTIVE", _("Active")
+    CANCELLED = "CANCELLED", _("Cancelled")
+    SUSPENDED = "SUSPENDED", _("Suspended")
+
+
+class ModelSubscriptionQuerySet(models.QuerySet["ModelSubscription"]):
+    def visible_to(self, principal: Principal) -> "ModelSubscriptionQuerySet":
+        """A tenant's own contracts. The publisher sees who subscribed through `of_publisher`."""
+        return self.filter(tenant_id=principal.tenant_id) if principal.tenant_id else self.none()
+
+    def of_publisher(self, principal: Principal) -> "ModelSubscriptionQuerySet":
+        return self.filter(model__publisher_id=principal.tenant_id) if principal.tenant_id else self.none()
+
+    def current(self) -> "ModelSubscriptionQuerySet":
+        return self.exclude(status=ModelSubscriptionStatus.CANCELLED)
+
+
+class ModelSubscription(models.Model):
+    """A tenant's contract on a plan: one row per tenant and model, for good.
+
+    Subscribing again reactivates it, periods and counters included: cancelling must not bring a used quota back.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid7, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="model_subscriptions")
+    model = models.ForeignKey(MLModel, on_delete=models.PROTECT, related_name="model_subscriptions")
+    plan = models.ForeignKey(Plan, on_delete=models.PROTECT, related_name="model_subscriptions")
+    status = models.CharField(
+        _("status"), max_length=10, choices=ModelSubscriptionStatus.choices, default=ModelSubscriptionStatus.ACTIVE
+    )
+    # Periods are months counted from here.
+    created_at = models.DateTimeField(_("subscribed"), default=timezone.now, editable=False)
+    cancelled_at = models.DateTimeField(_("cancelled"), null=True, blank=True, editable=False)
+
+    objects = ModelSubscriptionQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("model subscription")
+        verbose_name_plural = _("model subscriptions")
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "model"], name="one_subscription_per_tenant_and_model"),
+        ]
+        indexes = [
+            models.Index(fields=["tenant", "-created_at", "-id"], name="subscription_by_tenant"),
+            models.Index(fields=["model", "-created_at", "-id"], name="subscription_by_model"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.tenant} · {self.model} · {self.plan}"
