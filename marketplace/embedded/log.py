@@ -1,0 +1,42 @@
+"""One merged log: every line says whose it is, in that program's colour where a person is looking."""
+
+import asyncio
+import sys
+from typing import TextIO
+
+WIDTH = 11
+COLOURS = {
+    "marketplace": 1,
+    "postgres": 34,
+    "valkey": 31,
+    "triton": 32,
+    "web": 36,
+    "worker": 35,
+    "beat": 33,
+}
+CHUNK_BYTES = 65536
+
+
+class Log:
+    """Lines, prefixed. With a `limit`, silent, but for the last so many lines that `tail` gives."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = stream or sys.stdout
+        self.coloured = self.stream.isatty()
+
+    def line(self, source: str, text: str) -> None:
+        prefix = f"{source:<{WIDTH}} | "
+        if self.coloured:
+            prefix = f"\033[{COLOURS.get(source, 37)}m{prefix}\033[0m"
+        self.stream.write(f"{prefix}{text}\n")
+        self.stream.flush()
+
+    async def follow(self, source: str, output: asyncio.StreamReader) -> None:
+        """Copy a program's output until it ends. Lines may be of any length and in any encoding."""
+        rest = b""
+        while chunk := await output.read(CHUNK_BYTES):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                self.line(source, line.decode(errors="replace").rstrip("\r"))
+        if rest:
+            self.line(source, rest.decode(errors="replace"))
