@@ -8,10 +8,10 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from . import libpython
 from .probes import http_ok
 from .service import Service, StartFailed
 
@@ -29,6 +29,9 @@ def service(folder: Path, *, throwaway: bool = False, environment: Path = ENVIRO
     """
     wheel = _wheel(environment)
     http, grpc = _free_ports(2)
+    library_folder = libpython.find(environment)
+    if library_folder is None:
+        raise StartFailed(f"Triton needs {libpython.FILE}: run `make environments`, or set TRITON_URLS")
     # Named for the folder: what we clear away after a kill is never another server's.
     segments = f"marketplace_{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}_"
     repository = folder / "repository"
@@ -59,7 +62,7 @@ def service(folder: Path, *, throwaway: bool = False, environment: Path = ENVIRO
             f"--backend-config=python,shm-region-prefix-name={segments}",
         ),
         environment={
-            "LD_LIBRARY_PATH": f"{wheel.parents[1] / 'nvidia_pytriton.libs'}:{_library_folder(environment)}",
+            "LD_LIBRARY_PATH": f"{wheel.parents[1] / 'nvidia_pytriton.libs'}:{library_folder}",
             # The first python3 on PATH gives the stub its packages; PYTHONPATH is ignored.
             "PATH": f"{environment / 'bin'}:{os.environ.get('PATH', os.defpath)}",
         },
@@ -82,13 +85,6 @@ def _wheel(environment: Path) -> Path:
 
 def _python_version(wheel: Path) -> str:
     return wheel.parents[2].name.removeprefix("python")
-
-
-def _library_folder(environment: Path) -> str:
-    """Where this environment's libpython lies: Triton's stub is linked against it."""
-    ask = "import sysconfig; print(sysconfig.get_config_var('LIBDIR'))"
-    python = environment / "bin" / "python"
-    return subprocess.run([python, "-c", ask], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 
 
 def _assemble_backends(folder: Path, wheel: Path) -> None:
