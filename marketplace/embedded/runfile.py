@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from .process import Child
+from .child import Child
 
 
 def path_in(data_dir: Path) -> Path:

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from . import runfile, servers
+from .child import Child, start_together
 from .log import Log
-from .process import Child, start_together
 from .service import StartFailed
 
 
@@ -31,7 +31,9 @@ async def execute(command: Sequence[str]) -> int:
             log = Log(stream)
             for service in chosen:
                 children.append(
-                    Child(service, environment=os.environ, log=log, changed=lambda: runfile.write(data_dir, children))
+                    Child(
+                        service, environment=os.environ, journal=log, changed=lambda: runfile.write(data_dir, children)
+                    )
                 )
             try:
                 await start_together(children)
