@@ -1,0 +1,131 @@
+"""A Python-based Triton backend that runs a plain ONNX repository (`<version>/model.onnx`).
+
+Triton's own `onnxruntime` backend is native code and not part of every build; under the same name this one makes the
+same repository load. It runs inside Triton's Python ("Python-based Backends", triton-inference-server/python_backend)
+and imports nothing of this project.
+
+Requests run one by one. With `max_batch_size` 0 Triton never hands over more than one at a time, and merging would
+change results: a graph may reduce, normalise or quantise (DynamicQuantizeLinear) over its leading dimension.
+"""
+
+import os
+
+import numpy as np
+import onnxruntime
+import triton_python_backend_utils as pb_utils
+
+# Element types as onnxruntime names them -> as Triton's model configuration does.
+TYPES = {
+    "tensor(bool)": "TYPE_BOOL",
+    "tensor(uint8)": "TYPE_UINT8",
+    "tensor(uint16)": "TYPE_UINT16",
+    "tensor(uint32)": "TYPE_UINT32",
+    "tensor(uint64)": "TYPE_UINT64",
+    "tensor(int8)": "TYPE_INT8",
+    "tensor(int16)": "TYPE_INT16",
+    "tensor(int32)": "TYPE_INT32",
+    "tensor(int64)": "TYPE_INT64",
+    "tensor(float16)": "TYPE_FP16",
+    "tensor(float)": "TYPE_FP32",
+    "tensor(double)": "TYPE_FP64",
+    "tensor(bfloat16)": "TYPE_BF16",
+    "tensor(string)": "TYPE_STRING",
+}
+
+
+class RequestError(Exception):
+    """A request that this model cannot answer; the message goes to the caller."""
+
+
+def open_session(device=None):
+    """The session of this model's version folder, on CUDA device number `device` or, for None, on the CPU."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = min(2, os.cpu_count() or 1)
+    # Idle threads that spin would take the processor from the other models of this server.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    providers = ["CPUExecutionProvider"]
+    if device is not None and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        providers.insert(0, ("CUDAExecutionProvider", {"device_id": device}))
+    return onnxruntime.InferenceSession(
+        os.path.join(pb_utils.get_model_dir(), "model.onnx"), options, providers=providers
+    )
+
+
+def describe(argument):
+    """An input or output of the session as Triton's configuration has it: a symbolic dimension is -1, a scalar [1]."""
+    if argument.type not in TYPES:
+        raise pb_utils.TritonModelException(f"'{argument.name}' is a {argument.type}, which Triton cannot carry")
+    dims = [size if isinstance(size, int) and size >= 0 else -1 for size in argument.shape]
+    return {"name": argument.name, "data_type": TYPES[argument.type], "dims": dims or [1]}
+
+
+def decode_strings(name, values):
+    """Triton's bytes objects as the str that onnxruntime takes (it would turn b'x' into \"b'x'\")."""
+    try:
+        strings = [value.decode() if isinstance(value, bytes) else str(value) for value in values.ravel()]
+    except UnicodeDecodeError as error:
+        raise RequestError(f"'{name}' has an element that is not UTF-8 text") from error
+    decoded = np.empty(len(strings), dtype=np.object_)
+    decoded[:] = strings
+    return decoded.reshape(values.shape)
+
+
+class TritonPythonModel:
+    @staticmethod
+    def auto_complete_config(config):
+        """Fills in what a configuration leaves out; one that names its tensors is left as it is, and loads faster."""
+        written = config.as_dict()
+        if not (written["input"] and written["output"]):
+            session = open_session()
+            for argument in session.get_inputs():
+                config.add_input(describe(argument))
+            for argument in session.get_outputs():
+                config.add_output(describe(argument))
+        return config
+
+    def initialize(self, args):
+        gpu = args["model_instance_kind"] == "GPU"
+        self.session = open_session(int(args["model_instance_device_id"]) if gpu else None)
+        self.inputs = {argument.name: argument for argument in self.session.get_inputs()}
+        self.outputs = {argument.name: argument for argument in self.session.get_outputs()}
+        # numpy has no bfloat16: such tensors change hands as DLPack.
+        self.bfloat16 = any(
+            argument.type == "tensor(bfloat16)" for argument in (*self.inputs.values(), *self.outputs.values())
+        )
+
+    def execute(self, requests):
+        return [self.respond(request) for request in requests]
+
+    def respond(self, request):
+        try:
+            names = [name for name in self.outputs if name in request.requested_output_names()]
+            answer = self.run_ort_values if self.bfloat16 else self.run_arrays
+            return pb_utils.InferenceResponse(answer(request, names))
+        except Exception as error:  # one request's failure, whatever it is, must not become another's
+            return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error)))
+
+    def run_arrays(self, request, names):
+        feeds = {tensor.name(): self.feed(tensor) for tensor in request.inputs()}
+        arrays = self.session.run(names, feeds)
+        return [pb_utils.Tensor(name, np.atleast_1d(array)) for name, array in zip(names, arrays, strict=True)]
+
+    def run_ort_values(self, request, names):
+        feeds = {}
+        for tensor in request.inputs():
+            if self.inputs[tensor.name()].type == "tensor(bfloat16)":
+                feeds[tensor.name()] = onnxruntime.OrtValue.from_dlpack(tensor.to_dlpack())
+            else:
+                feeds[tensor.name()] = onnxruntime.OrtValue.ortvalue_from_numpy(self.feed(tensor))
+        tensors = []
+        for name, value in zip(names, self.session.run_with_ort_values(names, feeds), strict=True):
+            if self.outputs[name].type == "tensor(bfloat16)":
+                tensors.append(pb_utils.Tensor.from_dlpack(name, value._get_c_value().to_dlpack()))
+            else:
+                tensors.append(pb_utils.Tensor(name, np.atleast_1d(value.numpy())))
+        return tensors
+
+    def feed(self, tensor):
+        values = tensor.as_numpy()
+        if values.dtype == np.object_:
+            values = decode_strings(tensor.name(), values)
+        return values if self.inputs[tensor.name()].shape else values.reshape(())
