@@ -6,7 +6,7 @@ from typing import ClassVar
 
 
 class MarketplaceError(Exception):
-    """An expected failure: `code` is stable, the message is for people, `path` names the input field (`input.inputs.0.shape`).
+    """An expected failure: `code` is stable, the message for people, `path` names the field (`input.inputs.0.shape`).
 
     `http_status` is RFC 9110's, `grpc_status` the name of a canonical gRPC status code.
     """

@@ -17,7 +17,7 @@ from .queries import MLModelQuerySet, ModelVersionQuerySet
 name_validator = RegexValidator(
     r"^[a-z0-9](?:[a-z0-9._-]{0,94}[a-z0-9])?$",
     _(
-        "Use 1 to 96 lower-case letters, digits, dots, hyphens and underscores, beginning and ending with a letter or digit."
+        "Use 1 to 96 lower-case letters, digits, dots, hyphens and underscores, a letter or digit at either end."
     ),
 )
 
@@ -200,7 +200,7 @@ class Direction(models.TextChoices):
 
 
 class TensorSpec(models.Model):
-    """One input or output of a version. `shape` has -1 for a dynamic dimension; `example` is one flat row-major request."""
+    """One input or output of a version. `shape` has -1 for a dynamic dimension; `example` is flat and row-major."""
 
     id = models.BigAutoField(primary_key=True)
     version = models.ForeignKey(ModelVersion, on_delete=models.CASCADE, related_name="tensors")

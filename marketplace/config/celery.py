@@ -6,10 +6,17 @@ from celery import Celery
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "marketplace.config.settings")
 
-from django.conf import settings  # noqa: E402  (after DJANGO_SETTINGS_MODULE)
+from django.conf import settings
 
 # kombu spells a socket's address differently from redis-py.
 broker_url = settings.VALKEY_URL.replace("unix://", "redis+socket://", 1)
+
+EVERY_SECONDS = {
+    "inference.tasks.heartbeat": 2.0,
+    "inference.tasks.reconcile": 2.0,
+    "inference.tasks.release_expired_holds": 5.0,
+    "inference.tasks.forget_expired_answers": 600.0,
+}
 
 app = Celery("marketplace", broker=broker_url)
 app.conf.update(
@@ -28,13 +35,8 @@ app.conf.update(
         "socket_timeout": 10,
     },
     beat_schedule={
-        "reconcile": {"task": "inference.tasks.reconcile", "schedule": 2.0, "options": {"expires": 4}},
-        "release-expired-holds": {
-            "task": "inference.tasks.release_expired_holds",
-            "schedule": 5.0,
-            "options": {"expires": 10},
-        },
-        "heartbeat": {"task": "inference.tasks.heartbeat", "schedule": 5.0, "options": {"expires": 5}},
+        task: {"task": task, "schedule": seconds, "options": {"expires": 2 * seconds}}
+        for task, seconds in EVERY_SECONDS.items()
     },
 )
 app.autodiscover_tasks()

@@ -26,7 +26,7 @@ MAX_ANSWER_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """`replayed`: the same request was settled before under this idempotency key; nothing is held, nothing is to be run."""
+    """`replayed`: this request was settled before under its idempotency key; nothing is held, nothing is to be run."""
 
     hold_id: UUID
     replayed: bool

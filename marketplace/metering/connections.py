@@ -1,4 +1,4 @@
-"""The invocation path's own connections to PostgreSQL: async and in autocommit, because each decision is one function call."""
+"""The invocation path's own connections to PostgreSQL: async, in autocommit: each decision is one function call."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""From what a request carries (a session, or `Authorization: Bearer <key>`) to a Principal. Asked anew by each request."""
+"""From what a request carries (a session, or `Authorization: Bearer <key>`) to a Principal, anew for each request."""
 
 from datetime import timedelta
 from uuid import UUID
@@ -9,17 +9,17 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from marketplace.access import ANONYMOUS, Principal, TenantRole
 from marketplace.errors import Unauthenticated
 
 from . import keys
 from .models import ApiKey, Membership, User
-from marketplace.access import ANONYMOUS, Principal, TenantRole
 
 LAST_USED_RESOLUTION = timedelta(minutes=1)
 
 
 def principal_from_key(secret: str) -> Principal:
-    """Raises Unauthenticated for a key that is malformed, unknown, revoked or expired: all alike, so that none can be probed."""
+    """Raises Unauthenticated for a key that is malformed, unknown, revoked or expired: all alike."""
     refused = Unauthenticated(
         _("This API key is not valid: it may be mistyped, expired or revoked. Create one under API keys.")
     )

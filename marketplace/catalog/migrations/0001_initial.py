@@ -27,7 +27,7 @@ class Migration(migrations.Migration):
             name='MLModel',
             fields=[
                 ('id', models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('name', models.CharField(help_text='The second half of publisher/name.', max_length=96, validators=[django.core.validators.RegexValidator('^[a-z0-9](?:[a-z0-9._-]{0,94}[a-z0-9])?$', 'Use 1 to 96 lower-case letters, digits, dots, hyphens and underscores, beginning and ending with a letter or digit.')], verbose_name='name')),
+                ('name', models.CharField(help_text='The second half of publisher/name.', max_length=96, validators=[django.core.validators.RegexValidator('^[a-z0-9](?:[a-z0-9._-]{0,94}[a-z0-9])?$', 'Use 1 to 96 lower-case letters, digits, dots, hyphens and underscores, a letter or digit at either end.')], verbose_name='name')),
                 ('display_name', models.CharField(max_length=120, verbose_name='title')),
                 ('summary', models.CharField(help_text='One sentence: what it does, for whom.', max_length=300, verbose_name='summary')),
                 ('card', models.TextField(blank=True, help_text='Markdown: data, accuracy, limits.', max_length=100000, verbose_name='card')),

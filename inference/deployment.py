@@ -1,0 +1,153 @@
+"""Desired versions on every Triton endpoint: loads what is missing, mends what broke, unloads what nobody wants.
+
+Desired state is in the database: every READY or LIVE version, on every endpoint. Actual state is at the servers. Models
+are uploaded through Triton's API, so a server that restarts knows none of them, and the next round brings them back.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.utils import timezone
+
+from marketplace.catalog.models import ModelVersion
+from marketplace.errors import MarketplaceError
+from marketplace.metering.connections import close, connection
+from marketplace.publishing import actions
+
+from . import artifacts, gateway, repository
+from .models import Deployment, DeploymentStatus
+from .signatures import signature_of
+
+log = logging.getLogger(__name__)
+
+ADVISORY_LOCK = 0x7265636F  # "reco": any number that nothing else locks
+LOADS_AT_ONCE = 2
+LONGEST_RETRY = timedelta(minutes=5)
+
+
+async def reconcile() -> None:
+    """One round over all endpoints. Rounds never overlap: a second one, in any process, returns at once."""
+    try:
+        async with _alone() as alone:
+            if alone:
+                await _round()
+    finally:
+        await gateway.close()
+        await close()
+
+
+@asynccontextmanager
+async def _alone() -> AsyncIterator[bool]:
+    async with connection() as db:
+        cursor = await db.execute("SELECT pg_try_advisory_lock(%s)", (ADVISORY_LOCK,))
+        row = await cursor.fetchone()
+        alone = bool(row and row[0])
+        try:
+            yield alone
+        finally:
+            if alone:
+                await db.execute("SELECT pg_advisory_unlock(%s)", (ADVISORY_LOCK,))
+
+
+async def _round() -> None:
+    desired = [version async for version in ModelVersion.objects.filter(status__in=["READY", "LIVE"]).order_by("id")]
+    deployments = {(row.endpoint, row.version_id): row async for row in Deployment.objects.select_related("version")}
+    loaded = await asyncio.gather(
+        *(
+            _reconcile_endpoint(endpoint, desired, {v: row for (e, v), row in deployments.items() if e == endpoint})
+            for endpoint in settings.TRITON_URLS
+        )
+    )
+    everywhere = set.intersection(*loaded) if loaded else set()
+    await sync_to_async(actions.promote_ready)(everywhere)
+    gone = [row for (endpoint, _), row in deployments.items() if endpoint not in settings.TRITON_URLS]
+    await Deployment.objects.filter(pk__in=[row.pk for row in gone]).adelete()
+
+
+async def _reconcile_endpoint(
+    endpoint: str, desired: Iterable[ModelVersion], known: dict[UUID, Deployment]
+) -> set[UUID]:
+    """Returns the versions that this endpoint has loaded at the end. A server that is down is left for the next round."""
+    if not await gateway.is_server_ready(endpoint):
+        return set()
+    slots = asyncio.Semaphore(LOADS_AT_ONCE)
+
+    async def ensure(version: ModelVersion) -> UUID | None:
+        async with slots:
+            return version.pk if await _ensure_loaded(endpoint, version, known.get(version.pk)) else None
+
+    wanted = {version.pk for version in desired}
+    loaded = await asyncio.gather(*(ensure(version) for version in desired))
+    for version_id, row in known.items():
+        if version_id not in wanted:
+            await _unload(endpoint, row.version)
+            await row.adelete()
+    return {version_id for version_id in loaded if version_id}
+
+
+async def _ensure_loaded(endpoint: str, version: ModelVersion, row: Deployment | None) -> bool:
+    if row and row.status == DeploymentStatus.READY and await gateway.is_model_ready(endpoint, version.triton_name):
+        return True
+    if (
+        row
+        and row.failures
+        and timezone.now() - row.changed_at < min(timedelta(seconds=2**row.failures), LONGEST_RETRY)
+    ):
+        return False
+    row = row or Deployment(version=version, endpoint=endpoint)
+    try:
+        await _load(endpoint, version)
+    except (MarketplaceError, OSError, ValueError) as error:
+        log.warning("%s did not load on %s: %s", version.triton_name, endpoint, error)
+        row.status, row.error, row.failures = DeploymentStatus.FAILED, str(error)[:2000], min(row.failures + 1, 12)
+        await row.asave()
+        return False
+    log.info("%s is loaded on %s", version.triton_name, endpoint)
+    row.status, row.error, row.failures = DeploymentStatus.READY, "", 0
+    await row.asave()
+    return True
+
+
+async def _models_of(version: ModelVersion) -> list[repository.TritonModel]:
+    artifact = await asyncio.to_thread(artifacts.get, settings.OBJECTS_DIR, version.sha256)
+    signature = await signature_of(version.pk)
+    return await asyncio.to_thread(repository.triton_models, version.triton_name, version.format, artifact, signature)
+
+
+async def _load(endpoint: str, version: ModelVersion) -> None:
+    models = await _models_of(version)
+    # Unloading first mends a model whose stub died: Triton calls it ready and loading alone changes nothing.
+    for model in reversed(models):
+        await gateway.unload(endpoint, model.name)
+    for model in models:
+        await gateway.load(endpoint, model.name, model.config, model.files)
+
+
+async def _unload(endpoint: str, version: ModelVersion) -> None:
+    for model in reversed(await _models_of(version)):
+        await gateway.unload(endpoint, model.name)
+        log.info("%s is unloaded from %s", model.name, endpoint)
+
+
+async def mark_broken(version_id: UUID, endpoint: str, error: str) -> None:
+    """Has the next round load the version anew: a caller found it dead although Triton says it is ready."""
+    changes: dict[str, Any] = {"status": DeploymentStatus.FAILED, "error": error[:2000], "changed_at": timezone.now()}
+    await Deployment.objects.filter(version_id=version_id, endpoint=endpoint).aupdate(**changes)
+
+
+async def pending() -> int:
+    """How many desired versions some endpoint has neither loaded nor failed to load yet."""
+    desired = await ModelVersion.objects.filter(status__in=["READY", "LIVE"]).acount()
+    settled = (
+        await Deployment.objects.filter(version__status__in=["READY", "LIVE"], endpoint__in=settings.TRITON_URLS)
+        .exclude(status=DeploymentStatus.PENDING)
+        .acount()
+    )
+    return max(desired * len(settings.TRITON_URLS) - settled, 0)

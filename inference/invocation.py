@@ -1,0 +1,179 @@
+"""invoke(): check -> admit -> infer -> settle. Every door ends here."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from time import perf_counter
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import OuterRef, Q
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from marketplace.access import Permission, Principal
+from marketplace.catalog.models import MLModel, ModelVersion
+from marketplace.errors import MarketplaceError, ModelUnavailable, NotFound, ValidationProblem
+from marketplace.metering.admission import admit, release, settle
+from marketplace.metering.models import Hold
+
+from . import gateway
+from .deployment import mark_broken
+from .models import Deployment, DeploymentStatus
+from .scheduler import Scheduler
+from .signatures import signature_of
+from .tensors import InferenceRequest, RawTensor, Tensor, digest, pack, read_request, unpack
+
+log = logging.getLogger(__name__)
+
+MAX_IDEMPOTENCY_KEY = 255
+# How much longer than the call itself a hold lives: enough to settle, short enough to come back soon after a crash.
+HOLD_MARGIN_SECONDS = 20.0
+
+scheduler = Scheduler()
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """A delivered call. `outputs` is None for a replay whose answer is no longer kept. Units as charged."""
+
+    id: UUID
+    version: ModelVersion
+    outputs: tuple[Tensor, ...] | None
+    units: Decimal
+    latency_ms: float | None
+    created_at: datetime
+
+
+async def invoke(
+    principal: Principal,
+    *,
+    ref: str,
+    inputs: Sequence[RawTensor],
+    version: int | None = None,
+    outputs: Sequence[str] | None = None,
+    parameters: object = None,
+    idempotency_key: str | None = None,
+) -> Invocation:
+    """Runs `publisher/name`, its live version unless one is named, within settings.INFERENCE_TIMEOUT_SECONDS.
+
+    Raises the MarketplaceErrors of admission, ValidationProblem (`path` names the field), NotFound, ModelUnavailable
+    and InferenceFailed; whatever is raised, nothing is charged.
+    """
+    principal.require(Permission.INVOKE)
+    target = await _callable_version(principal, ref, version)
+    if idempotency_key is not None and not (
+        0 < len(idempotency_key) <= MAX_IDEMPOTENCY_KEY and "\0" not in idempotency_key
+    ):
+        raise ValidationProblem(
+            _("An idempotency key has 1 to %(most)d characters, none of them NUL.") % {"most": MAX_IDEMPOTENCY_KEY},
+            path="input.idempotencyKey",
+        )
+    request = read_request(await signature_of(target.pk), inputs, outputs, parameters)
+    seconds: float = settings.INFERENCE_TIMEOUT_SECONDS
+    units = Decimal(1)
+    admission = await admit(
+        principal,
+        version_id=target.pk,
+        units=units,
+        seconds=seconds + HOLD_MARGIN_SECONDS,
+        idempotency_key=idempotency_key,
+        digest=digest(ref, version, request) if idempotency_key is not None else None,
+    )
+    if admission.replayed:
+        return await _replay(admission.hold_id)
+    created_at = timezone.now()
+    started = perf_counter()
+    try:
+        answer = await _infer(target, request, seconds, str(admission.hold_id))
+        latency_ms = (perf_counter() - started) * 1000
+    except MarketplaceError as error:
+        await _give_back(admission.hold_id, error.code)
+        raise
+    except BaseException as error:
+        # The caller went away, or we failed: either way nothing is delivered.
+        because = "CANCELLED" if isinstance(error, asyncio.CancelledError) else "INTERNAL"
+        await asyncio.shield(_give_back(admission.hold_id, because))
+        raise
+    # From here on a caller who goes away changes nothing: the answer is theirs, and it is charged.
+    if not await asyncio.shield(
+        settle(
+            admission.hold_id,
+            units=units,
+            latency_ms=latency_ms,
+            answer=pack(answer) if idempotency_key is not None else None,
+        )
+    ):
+        raise ModelUnavailable(
+            _("The answer came after the time set aside for it, so it is neither delivered nor charged. Try again."),
+            retry_after_ms=1000,
+        )
+    return Invocation(admission.hold_id, target, answer, units, latency_ms, created_at)
+
+
+async def _callable_version(principal: Principal, ref: str, number: int | None) -> ModelVersion:
+    """The version that answers, with `endpoints` (addresses that have it loaded) and its model and publisher."""
+    publisher, _slash, name = ref.replace("\0", "").partition("/")
+    which = Q(status="LIVE") if number is None else Q(number=number)
+    endpoints = Deployment.objects.filter(version_id=OuterRef("pk"), status=DeploymentStatus.READY).values("endpoint")
+    target = await (
+        ModelVersion.objects.callable_by(principal)
+        .filter(which, model__publisher__slug=publisher, model__name=name)
+        .select_related("model__publisher")
+        .annotate(endpoints=ArraySubquery(endpoints))
+        .afirst()
+    )
+    if target is not None:
+        return target
+    if not await MLModel.objects.by_ref(ref).visible_to(principal).aexists():
+        raise NotFound(_("There is no such model, or it is not yours to see."), path="input.model")
+    if number is None:
+        raise ModelUnavailable(_("This model has no live version yet."), path="input.model")
+    raise NotFound(
+        _("This model has no version %(number)d that can be called.") % {"number": number}, path="input.version"
+    )
+
+
+async def _infer(
+    target: ModelVersion, request: InferenceRequest, seconds: float, request_id: str
+) -> tuple[Tensor, ...]:
+    """Asks the best endpoint, and the next one when it is not there, all within `seconds`."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    endpoints: list[str] = [e for e in target.endpoints if e in settings.TRITON_URLS]  # type: ignore[attr-defined]
+    failure = ModelUnavailable(
+        _("No server has this version loaded just now; it is being loaded."), retry_after_ms=2000, path="input.model"
+    )
+    for endpoint in scheduler.ranked(endpoints, target.triton_name):
+        remaining = deadline - asyncio.get_running_loop().time()
+        if remaining <= 0:
+            break
+        try:
+            with scheduler.running(endpoint, target.triton_name):
+                return await gateway.infer(
+                    endpoint, target.triton_name, request, timeout=remaining, request_id=request_id
+                )
+        except gateway.ModelBroken as error:
+            await mark_broken(target.pk, endpoint, error.message)
+            failure = error
+        except ModelUnavailable as error:
+            failure = error
+    raise failure
+
+
+async def _give_back(hold_id: UUID, because: str) -> None:
+    try:
+        await release(hold_id, because=because)
+    except MarketplaceError as error:
+        # The hold expires by itself; the caller is to hear of their own problem, not of this one.
+        log.warning("hold %s is left to expire: %s", hold_id, error)
+
+
+async def _replay(hold_id: UUID) -> Invocation:
+    hold = await Hold.objects.select_related("version__model__publisher", "stored_answer").aget(pk=hold_id)
+    kept = getattr(hold, "stored_answer", None)
+    outputs = tuple(unpack(bytes(kept.content))) if kept and kept.expires_at > timezone.now() else None
+    return Invocation(hold.pk, hold.version, outputs, hold.charged, hold.latency_ms, hold.created_at)

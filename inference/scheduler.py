@@ -1,0 +1,61 @@
+"""Which endpoint answers: D(T, S) = argmax over s in S of f(s, T).
+
+f is the negative of the expected wait: (calls in flight + 1) x the smoothed latency of that version at that endpoint.
+Calls that fail count as slow, so that a broken endpoint is asked last and found mended by the calls that still try it.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import monotonic
+
+from marketplace.errors import ModelUnavailable
+
+SMOOTHING = 0.2
+FAILURE_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class _Load:
+    in_flight: int = 0
+    latency: float = 0.0
+
+
+class Scheduler:
+    """What this process has seen of each (endpoint, model name). Bounded: unknown pairs start even, and oldest go."""
+
+    def __init__(self, most: int = 10_000) -> None:
+        self._loads: dict[tuple[str, str], _Load] = {}
+        self._most = most
+
+    def ranked(self, endpoints: Sequence[str], model_name: str) -> list[str]:
+        """The endpoints, best first. Equal ones keep their order."""
+        return sorted(endpoints, key=lambda endpoint: self._expected_wait(endpoint, model_name))
+
+    def _expected_wait(self, endpoint: str, model_name: str) -> float:
+        load = self._loads.get((endpoint, model_name))
+        return 0.0 if load is None else (load.in_flight + 1) * load.latency
+
+    @contextmanager
+    def running(self, endpoint: str, model_name: str) -> Iterator[None]:
+        """Counts a call while it runs and learns from how long it took, in seconds."""
+        load = self._loads.get((endpoint, model_name))
+        if load is None:
+            if len(self._loads) >= self._most:
+                self._loads.pop(next(iter(self._loads)))
+            load = self._loads[endpoint, model_name] = _Load()
+        load.in_flight += 1
+        started = monotonic()
+        try:
+            yield
+        except ModelUnavailable:
+            _learn(load, FAILURE_SECONDS)
+            raise
+        else:
+            _learn(load, monotonic() - started)
+        finally:
+            load.in_flight -= 1
+
+
+def _learn(load: _Load, seconds: float) -> None:
+    load.latency += SMOOTHING * (seconds - load.latency) if load.latency else seconds

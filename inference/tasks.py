@@ -1,0 +1,40 @@
+"""What the worker does: keep Triton as the database wants it, give back what nobody settled, say that it lives."""
+
+import asyncio
+
+from celery import shared_task
+from django.db import connection, transaction
+from django.utils import timezone
+
+from marketplace.metering.models import StoredAnswer
+
+from . import deployment
+from .models import Heartbeat
+
+MOST_AT_ONCE = 1000
+
+
+@shared_task
+def reconcile() -> None:
+    asyncio.run(deployment.reconcile())
+
+
+@shared_task
+def release_expired_holds() -> int:
+    """Gives back the units of calls whose process died. Returns how many."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT metering_release_expired(%s)", [MOST_AT_ONCE])
+        released: int = cursor.fetchone()[0]
+    return released
+
+
+@shared_task
+def forget_expired_answers() -> None:
+    oldest = StoredAnswer.objects.filter(expires_at__lt=timezone.now()).order_by("expires_at")
+    with transaction.atomic():
+        StoredAnswer.objects.filter(pk__in=oldest.values("pk")[:MOST_AT_ONCE]).delete()
+
+
+@shared_task
+def heartbeat() -> None:
+    Heartbeat.objects.update_or_create(service="worker", defaults={"seen_at": timezone.now()})
