@@ -24,6 +24,7 @@ SETTINGS = {
     "max_connections": "200",
     # Compiling a plan costs more than running any of ours.
     "jit": "off",
+    "log_checkpoints": "off",
 }
 THROWAWAY_SETTINGS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from . import runfile, servers
 from .child import Child, start_together
 from .log import Log
+from .process import MARK
 from .service import StartFailed
 
 
@@ -32,7 +33,10 @@ async def execute(command: Sequence[str]) -> int:
             for service in chosen:
                 children.append(
                     Child(
-                        service, environment=os.environ, journal=log, changed=lambda: runfile.write(data_dir, children)
+                        service,
+                        environment=os.environ | {MARK: str(data_dir)},
+                        journal=log,
+                        changed=lambda: runfile.write(data_dir, children),
                     )
                 )
             try:

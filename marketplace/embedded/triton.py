@@ -3,6 +3,7 @@
 Models are loaded through its API alone; the repository on disk stays empty, and nothing it holds outlives it.
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from . import libpython
-from .probes import http_ok
+from .probes import http_get
 from .service import Service, StartFailed
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -28,7 +29,7 @@ def service(folder: Path, *, throwaway: bool = False, environment: Path = ENVIRO
     Its addresses stay for the life of the answer, so that a restarted server is found where it was.
     """
     wheel = _wheel(environment)
-    http, grpc = _free_ports(2)
+    http, grpc = _ports(folder)
     library_folder = libpython.find(environment)
     if library_folder is None:
         raise StartFailed(f"Triton needs {libpython.FILE}: run `make environments`, or set TRITON_URLS")
@@ -43,7 +44,7 @@ def service(folder: Path, *, throwaway: bool = False, environment: Path = ENVIRO
             segment.unlink(missing_ok=True)
 
     async def ready(pid: int) -> bool:
-        return await http_ok(LOOPBACK, http, "/v2/health/ready")
+        return (await http_get(LOOPBACK, http, "/v2/health/ready"))[0] == 200
 
     return Service(
         name="triton",
@@ -101,10 +102,21 @@ def _own_backends() -> Iterator[Path]:
     return (model.parent for model in BACKENDS.glob("*/model.py"))
 
 
-def _free_ports(count: int) -> list[int]:
-    listeners = [socket.create_server((LOOPBACK, 0)) for _ in range(count)]
+def _ports(folder: Path) -> tuple[int, int]:
+    """Those of the last run where they are still free: what names a server by its address goes on to be true."""
+    kept = folder / "ports"
     try:
-        return [listener.getsockname()[1] for listener in listeners]
-    finally:
-        for listener in listeners:
-            listener.close()
+        http, grpc = map(int, kept.read_text().split())
+        _bind(http, grpc)
+    except (OSError, ValueError):
+        http, grpc = _bind(0, 0)
+        folder.mkdir(parents=True, exist_ok=True)
+        kept.write_text(f"{http} {grpc}\n")
+    return http, grpc
+
+
+def _bind(*ports: int) -> list[int]:
+    """Try the ports (0: any free one) and let go of them again. Raises OSError when one is taken."""
+    with contextlib.ExitStack() as listeners:
+        opened = [listeners.enter_context(socket.create_server((LOOPBACK, port))) for port in ports]
+        return [listener.getsockname()[1] for listener in opened]
