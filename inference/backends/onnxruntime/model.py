@@ -8,6 +8,7 @@ Requests run one by one. With `max_batch_size` 0 Triton never hands over more th
 change results: a graph may reduce, normalise or quantise (DynamicQuantizeLinear) over its leading dimension.
 """
 
+import json
 import os
 
 import numpy as np
@@ -88,10 +89,25 @@ class TritonPythonModel:
         self.session = open_session(int(args["model_instance_device_id"]) if gpu else None)
         self.inputs = {argument.name: argument for argument in self.session.get_inputs()}
         self.outputs = {argument.name: argument for argument in self.session.get_outputs()}
+        self.check(json.loads(args["model_config"]))
         # numpy has no bfloat16: such tensors change hands as DLPack.
         self.bfloat16 = any(
             argument.type == "tensor(bfloat16)" for argument in (*self.inputs.values(), *self.outputs.values())
         )
+
+    def check(self, config):
+        """A configuration that does not fit the graph fails to load, and not at the first call."""
+        for kind, arguments in (("input", self.inputs), ("output", self.outputs)):
+            for tensor in config[kind]:
+                argument = arguments.get(tensor["name"])
+                if argument is None:
+                    raise pb_utils.TritonModelException(f"the model has no {kind} '{tensor['name']}'")
+                found = describe(argument)
+                if (found["data_type"], len(found["dims"])) != (tensor["data_type"], len(tensor["dims"])):
+                    raise pb_utils.TritonModelException(
+                        f"{kind} '{tensor['name']}' is {found['data_type']}{found['dims']}, "
+                        f"not {tensor['data_type']}{tensor['dims']}"
+                    )
 
     def execute(self, requests):
         return [self.respond(request) for request in requests]

@@ -1,0 +1,109 @@
+"""An ensemble: a zip with an `ensemble.json` and the files of its steps, which run one after another.
+
+{"inputs": [{"name", "datatype", "shape"}], "outputs": [...],
+ "steps": [{"name", "backend", "files": {"model.onnx": "network/model.onnx"}, "inputs": [...], "outputs": [...],
+            "input_map": {step's tensor: pipeline's tensor}, "output_map": {...}}]}
+"""
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from inference.tensors import Datatype, Signature, TensorSpec
+from marketplace.errors import ValidationProblem
+
+# A model travels to Triton in one protobuf message, which ends at 2 GiB.
+MAX_BYTES = 2 * 1024**3 - 1024**2
+MAX_STEPS = 16
+
+# The files that each backend takes; a publisher chooses among these backends and no others, since a backend is code.
+BACKEND_FILES = {"onnxruntime": frozenset({"model.onnx"}), "tokenizer": frozenset({"tokenizer.json"})}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One model of an ensemble. The maps go from the step's tensor names to the pipeline's."""
+
+    name: str
+    backend: str
+    files: Mapping[str, bytes]
+    signature: Signature
+    input_map: Mapping[str, str]
+    output_map: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Ensemble:
+    signature: Signature
+    steps: tuple[Step, ...]
+
+
+def read_ensemble(artifact: bytes) -> Ensemble:
+    """The steps of an ensemble with their files. Raises ValidationProblem naming what does not hold together."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(artifact)) as archive:
+            if sum(member.file_size for member in archive.infolist()) > MAX_BYTES:
+                raise _refused(f"its files are more than {MAX_BYTES} bytes in all")
+            description = json.loads(archive.read("ensemble.json"))
+            steps = tuple(_step(step, archive) for step in description["steps"][: MAX_STEPS + 1])
+            signature = _signature(description)
+    except (zipfile.BadZipFile, KeyError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
+        raise _refused(f"it is not a zip with the described ensemble.json ({error})") from error
+    if not 0 < len(steps) <= MAX_STEPS:
+        raise _refused(f"it has from 1 to {MAX_STEPS} steps")
+    _check_wiring(signature, steps)
+    return Ensemble(signature, steps)
+
+
+def _step(step: Mapping[str, Any], archive: zipfile.ZipFile) -> Step:
+    name, backend, files = step["name"], step["backend"], step["files"]
+    if not re.fullmatch("[a-z][a-z0-9_]{0,31}", name):
+        raise _refused("a step's name is lower-case letters, digits and underscores")
+    if backend not in BACKEND_FILES:
+        raise _refused(f"step {name} asks for a backend that is not one of {', '.join(BACKEND_FILES)}")
+    if set(files) != BACKEND_FILES[backend]:
+        raise _refused(f"step {name} needs exactly the files {', '.join(BACKEND_FILES[backend])}")
+    return Step(
+        name,
+        backend,
+        {file: archive.read(member) for file, member in files.items()},
+        _signature(step),
+        dict(step["input_map"]),
+        dict(step["output_map"]),
+    )
+
+
+def _signature(description: Mapping[str, Any]) -> Signature:
+    return Signature(tuple(map(_spec, description["inputs"])), tuple(map(_spec, description["outputs"])))
+
+
+def _spec(entry: Mapping[str, Any]) -> TensorSpec:
+    shape = tuple(entry["shape"])
+    if not shape or not all(type(size) is int and size >= -1 for size in shape):
+        raise ValueError("a shape is a list of sizes, -1 for a dynamic one")
+    return TensorSpec(str(entry["name"]), Datatype(entry["datatype"]), shape)
+
+
+def _check_wiring(signature: Signature, steps: tuple[Step, ...]) -> None:
+    """Each step's inputs exist by the time that it runs, and the outputs come from some step."""
+    known = {spec.name for spec in signature.inputs}
+    for step in steps:
+        if set(step.input_map) != {spec.name for spec in step.signature.inputs}:
+            raise _refused(f"the input_map of step {step.name} does not name its inputs")
+        if not set(step.output_map) <= {spec.name for spec in step.signature.outputs}:
+            raise _refused(f"the output_map of step {step.name} names what is not its output")
+        if not set(step.input_map.values()) <= known:
+            raise _refused(f"step {step.name} takes what no earlier step gives")
+        known |= set(step.output_map.values())
+    if not {spec.name for spec in signature.outputs} <= known:
+        raise _refused("no step gives one of its outputs")
+    if len({step.name for step in steps}) != len(steps):
+        raise _refused("two steps have one name")
+
+
+def _refused(reason: str) -> ValidationProblem:
+    return ValidationProblem(f"This ensemble cannot be used: {reason}.", path="input.artifact")

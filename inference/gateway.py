@@ -1,0 +1,228 @@
+# ruff: noqa: ASYNC109  (these timeouts are gRPC deadlines: the server learns of them, as it would not of a cancellation)
+"""The way to Triton over gRPC (Open Inference Protocol v2 with Triton's repository extension).
+
+One channel per event loop and address is shared by all callers. Bytes go through as they are: no numpy on the way.
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import Awaitable, Mapping
+from math import prod
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import grpc
+import grpc.aio
+from tritonclient.grpc.service_pb2 import (  # type: ignore[attr-defined]  # generated at import
+    ModelInferRequest,
+    ModelInferResponse,
+    ModelReadyRequest,
+    RepositoryModelLoadRequest,
+    RepositoryModelUnloadRequest,
+    ServerReadyRequest,
+)
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
+
+from inference.tensors import Datatype, InferenceRequest, Tensor, check_content
+from marketplace.errors import InferenceFailed, ModelUnavailable, ValidationProblem
+
+MAX_ANSWER_BYTES = 256 * 1024 * 1024
+RETRY_AFTER_MS = 1000
+MAX_MESSAGE_CHARACTERS = 500
+
+CHANNEL_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
+    ("grpc.max_send_message_length", -1),  # models are uploaded through the same channel
+    # A restarted server is found again within a second; by default the waits grow to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # Five minutes are the least that a gRPC server lets pass by default. On Linux the second number is also
+    # TCP_USER_TIMEOUT: a host that vanished is noticed by the next call, not after the kernel's 15 minutes.
+    ("grpc.keepalive_time_ms", 300_000),
+    ("grpc.keepalive_timeout_ms", 5000),
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+class ModelBroken(ModelUnavailable):
+    """The server answers and does not run the model: unloading it and then loading it mends that.
+
+    It may have been restarted, or the process behind the model has died, which Triton still calls ready.
+    """
+
+
+class _Connection:
+    def __init__(self, address: str) -> None:
+        self.channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self.stub = GRPCInferenceServiceStub(self.channel)  # type: ignore[no-untyped-call]
+
+
+_connections: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Connection]] = WeakKeyDictionary()
+
+
+def _stub(address: str) -> Any:
+    """A channel belongs to the event loop that it was opened in."""
+    connections = _connections.setdefault(asyncio.get_running_loop(), {})
+    if address not in connections:
+        connections[address] = _Connection(address)
+    return connections[address].stub
+
+
+async def close() -> None:
+    """Closes the channels of the running event loop."""
+    for connection in _connections.pop(asyncio.get_running_loop(), {}).values():
+        await connection.channel.close()
+
+
+async def infer(
+    address: str, model: str, request: InferenceRequest, *, timeout: float, request_id: str = ""
+) -> tuple[Tensor, ...]:
+    """The model's outputs: those asked for in the order asked for, otherwise all in Triton's order.
+
+    `timeout` in seconds. Cancelling the caller cancels the call at the server. Raises ModelUnavailable (ModelBroken for
+    one) where another server or another time could answer, and InferenceFailed where the model would not.
+    """
+    try:
+        response = await _stub(address).ModelInfer(_message(model, request, request_id), timeout=timeout)
+    except grpc.aio.AioRpcError as error:
+        raise _failure(error, timeout) from error
+    return _outputs(response, request.outputs)
+
+
+async def load(
+    address: str, model: str, config: Mapping[str, Any], files: Mapping[str, bytes], *, timeout: float = 120
+) -> None:
+    """Uploads and loads a model; one that is loaded with the same configuration and files stays as it is.
+
+    `files`: paths in the model's folder -> contents, as in {"1/model.onnx": ...}. `timeout` in seconds. Raises
+    ModelUnavailable when the server does not answer, InferenceFailed when it refuses the model.
+    """
+    message = RepositoryModelLoadRequest(model_name=model)
+    message.parameters["config"].string_param = json.dumps(config)
+    for path, content in files.items():
+        message.parameters[f"file:{path}"].bytes_param = content
+    try:
+        await _stub(address).RepositoryModelLoad(message, timeout=timeout)
+    except grpc.aio.AioRpcError as error:
+        # Loading an ensemble, Triton looks for its steps in the repository, where uploaded ones are not. It says so,
+        # and loads the ensemble with the steps that it has.
+        if "failed to poll from model repository" in _details(error) and await is_model_ready(address, model):
+            return
+        raise _failure(error, timeout, "The model cannot be loaded") from error
+
+
+async def unload(address: str, model: str, *, timeout: float = 30) -> None:
+    """Unloads a model; one that is not loaded is none. `timeout` in seconds. Raises ModelUnavailable."""
+    try:
+        await _stub(address).RepositoryModelUnload(RepositoryModelUnloadRequest(model_name=model), timeout=timeout)
+    except grpc.aio.AioRpcError as error:
+        raise _failure(error, timeout) from error
+
+
+async def is_server_ready(address: str, *, timeout: float = 2) -> bool:
+    """False as well when nothing answers within `timeout` seconds."""
+    return await _is_ready(_stub(address).ServerReady(ServerReadyRequest(), timeout=timeout))
+
+
+async def is_model_ready(address: str, model: str, *, timeout: float = 2) -> bool:
+    """False as well when nothing answers within `timeout` seconds. True is no proof of health: see ModelBroken."""
+    return await _is_ready(_stub(address).ModelReady(ModelReadyRequest(name=model), timeout=timeout))
+
+
+async def _is_ready(call: Awaitable[Any]) -> bool:
+    try:
+        return bool((await call).ready)
+    except grpc.aio.AioRpcError:
+        return False
+
+
+def _message(model: str, request: InferenceRequest, request_id: str) -> ModelInferRequest:
+    message = ModelInferRequest(model_name=model, id=request_id)
+    for tensor in request.inputs:
+        message.inputs.add(name=tensor.name, datatype=tensor.datatype.value, shape=tensor.shape)
+        message.raw_input_contents.append(tensor.content)
+    for name in request.outputs or ():
+        message.outputs.add(name=name)
+    for name, value in request.parameters.items():
+        parameter = message.parameters[name]
+        if isinstance(value, bool):
+            parameter.bool_param = value
+        elif isinstance(value, int):
+            parameter.int64_param = value
+        elif isinstance(value, float):
+            parameter.double_param = value
+        else:
+            parameter.string_param = value
+    return message
+
+
+def _outputs(response: ModelInferResponse, wanted: tuple[str, ...] | None) -> tuple[Tensor, ...]:
+    contents = response.raw_output_contents
+    if len(contents) != len(response.outputs):
+        raise InferenceFailed("The model's answer has outputs without contents.")
+    tensors = {}
+    for output, content in zip(response.outputs, contents, strict=True):
+        datatype, shape = Datatype(output.datatype), tuple(output.shape)
+        try:
+            # A backend whose numpy does not fit it answers with nothing where there should be something.
+            check_content(content, datatype, prod(shape), path=output.name)
+        except ValidationProblem as error:
+            raise InferenceFailed(f"The model's answer is broken, at {output.name!r}: {error.message}") from error
+        tensors[output.name] = Tensor(output.name, datatype, shape, content)
+    if wanted is None:
+        return tuple(tensors.values())
+    missing = [name for name in wanted if name not in tensors]
+    if missing:
+        raise InferenceFailed(f"The model did not answer with {', '.join(missing)}.")
+    return tuple(tensors[name] for name in wanted)
+
+
+def _details(error: grpc.aio.AioRpcError) -> str:
+    return error.details() or ""
+
+
+def _failure(
+    error: grpc.aio.AioRpcError, timeout: float, refusal: str = "The model failed"
+) -> ModelUnavailable | InferenceFailed:
+    """What an RPC's failure means to a caller. Triton's own codes; INTERNAL covers both models and connections."""
+    code, details = error.code(), _details(error)
+    if code is grpc.StatusCode.NOT_FOUND:
+        return ModelBroken("The model is not loaded yet. Try again in a moment.", retry_after_ms=RETRY_AFTER_MS)
+    if re.search(r"[Ss]tub process .*(not healthy|unhealthy)", details):
+        return ModelBroken("The model has stopped and is being restarted.", retry_after_ms=RETRY_AFTER_MS)
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return ModelUnavailable(
+            f"The model did not answer within {timeout:g} seconds. Try again later, or with less input.",
+            retry_after_ms=RETRY_AFTER_MS,
+        )
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in details:
+        return InferenceFailed(f"The model's answer is larger than {MAX_ANSWER_BYTES} bytes. Ask for less at a time.")
+    if code in UNAVAILABLE or re.match(r"Received RST_STREAM|Stream removed", details):
+        return ModelUnavailable(
+            "The model cannot be reached at the moment. Try again shortly.", retry_after_ms=RETRY_AFTER_MS
+        )
+    return InferenceFailed(f"{refusal}: {readable(details)}")
+
+
+UNAVAILABLE = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.ABORTED,
+    }
+)
+
+
+def readable(details: str) -> str:
+    """Triton's message without what is ours alone: request ids, tracebacks, folders, states of loading."""
+    text = details.split("\n\nAt:\n", maxsplit=1)[0]
+    text = re.sub(r"^\[request id: [^]]*\] ", "", text)
+    text = re.sub(r"^load failed for model '[^']*': version \d+ is at UNAVAILABLE state: ", "", text)
+    text = re.sub(r"(?<![\w.])/(?:[^\s/'\":;,]+/)+", "", text)
+    text = " ".join(text.split()).rstrip(";")
+    if len(text) > MAX_MESSAGE_CHARACTERS:
+        text = text[: MAX_MESSAGE_CHARACTERS - 1] + "…"
+    return text or "it gave no reason."

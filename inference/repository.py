@@ -1,0 +1,74 @@
+"""From an artefact to the models that Triton loads for it: their configuration and their files.
+
+Batches are plain dynamic dimensions (`max_batch_size` 0): Triton passes every request on as it came.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from inference.ensembles import read_ensemble
+from inference.tensors import Datatype, Signature, TensorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class TritonModel:
+    """`config` as Triton's model configuration in JSON; `files`: paths in the model's folder -> contents."""
+
+    name: str
+    config: Mapping[str, Any]
+    files: Mapping[str, bytes]
+
+
+def triton_models(name: str, model_format: str, artifact: bytes, signature: Signature) -> list[TritonModel]:
+    """In the order in which to load them; unload them in the opposite one. The last has the name that callers use.
+
+    Raises ValidationProblem when the artefact does not hold together.
+    """
+    if model_format == "onnx":
+        return [_single(name, "onnxruntime", {"model.onnx": artifact}, signature)]
+    ensemble = read_ensemble(artifact)
+    steps = [_single(f"{name}.{step.name}", step.backend, step.files, step.signature) for step in ensemble.steps]
+    pipeline = {
+        "name": name,
+        "platform": "ensemble",
+        "max_batch_size": 0,
+        **_tensors(signature),
+        "ensemble_scheduling": {
+            "step": [
+                {
+                    "model_name": f"{name}.{step.name}",
+                    "model_version": -1,
+                    "input_map": dict(step.input_map),
+                    "output_map": dict(step.output_map),
+                }
+                for step in ensemble.steps
+            ]
+        },
+    }
+    # Triton takes an upload only with a file, which an ensemble does not have.
+    return [*steps, TritonModel(name, pipeline, {"1/ensemble": b""})]
+
+
+def _single(name: str, backend: str, files: Mapping[str, bytes], signature: Signature) -> TritonModel:
+    config = {
+        "name": name,
+        "backend": backend,
+        "max_batch_size": 0,
+        **_tensors(signature),
+        # Triton makes KIND_GPU of it where the server has a GPU, and KIND_CPU where it has none.
+        "instance_group": [{"kind": "KIND_AUTO", "count": 1}],
+    }
+    return TritonModel(name, config, {f"1/{path}": content for path, content in files.items()})
+
+
+def _tensors(signature: Signature) -> dict[str, Any]:
+    return {
+        "input": [_tensor(spec) for spec in signature.inputs],
+        "output": [_tensor(spec) for spec in signature.outputs],
+    }
+
+
+def _tensor(spec: TensorSpec) -> dict[str, Any]:
+    datatype = "STRING" if spec.datatype is Datatype.BYTES else spec.datatype.value
+    return {"name": spec.name, "data_type": f"TYPE_{datatype}", "dims": list(spec.shape)}
