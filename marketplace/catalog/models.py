@@ -72,6 +72,10 @@ class MLModel(models.Model):
     live_version = models.ForeignKey(
         "ModelVersion", on_delete=models.PROTECT, null=True, blank=True, editable=False, related_name="+"
     )
+    # The release under way: it takes the live version's place once every Triton has it loaded and warm.
+    releasing_version = models.ForeignKey(
+        "ModelVersion", on_delete=models.SET_NULL, null=True, blank=True, editable=False, related_name="+"
+    )
     subscriber_count = models.PositiveIntegerField(_("subscribers"), default=0, editable=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)

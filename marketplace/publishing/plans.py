@@ -1,0 +1,101 @@
+"""What a publisher offers: the plans on its models."""
+
+from decimal import Decimal
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from marketplace.access import Principal
+from marketplace.errors import ValidationProblem
+from marketplace.subscriptions.models import ModelSubscription, Plan
+
+from .ownership import own_model, own_plan
+from .validation import check, input_path, save
+
+PLAN_TERMS = ("price", "currency", "included_units", "overage_price", "requests_per_second", "burst")
+
+
+@transaction.atomic
+def create_plan(
+    principal: Principal,
+    *,
+    model_ref: str,
+    name: str,
+    price: Decimal,
+    included_units: Decimal,
+    requests_per_second: int,
+    burst: int,
+    overage_price: Decimal | None = None,
+    currency: str = "USD",
+) -> Plan:
+    """On offer at once. `price` per month and `overage_price` per unit are in `currency` (ISO 4217)."""
+    model = own_model(principal, ref=model_ref)
+    plan = Plan(
+        model=model,
+        name=name.strip(),
+        price=price,
+        currency=currency,
+        included_units=included_units,
+        overage_price=overage_price,
+        requests_per_second=requests_per_second,
+        burst=burst,
+        position=model.plans.count(),
+    )
+    check(plan, ("name", *PLAN_TERMS), _plan_path)
+    save(plan, taken=_("This model has a plan of this name already: choose another one."), path="input.name")
+    return plan
+
+
+@transaction.atomic
+def update_plan(
+    principal: Principal,
+    *,
+    plan_id: UUID,
+    name: str,
+    price: Decimal,
+    included_units: Decimal,
+    requests_per_second: int,
+    burst: int,
+    overage_price: Decimal | None,
+    currency: str,
+) -> Plan:
+    """A plan that tenants are on keeps its terms, for they are a contract: only its name may still change."""
+    # The lock holds back whoever subscribes at this moment, until these terms are the ones that they agree to.
+    plan = own_plan(principal, plan_id)
+    before = [getattr(plan, term) for term in PLAN_TERMS]
+    plan.name, plan.price, plan.currency, plan.included_units = name.strip(), price, currency, included_units
+    plan.overage_price, plan.requests_per_second, plan.burst = overage_price, requests_per_second, burst
+    check(plan, ("name", *PLAN_TERMS), _plan_path)
+    if before != [getattr(plan, term) for term in PLAN_TERMS] and (
+        ModelSubscription.objects.current().filter(plan=plan).exists()
+    ):
+        raise ValidationProblem(
+            _("Tenants are subscribed on these terms. Hide this plan and offer a new one instead."), path="input"
+        )
+    save(
+        plan,
+        taken=_("This model has a plan of this name already: choose another one."),
+        path="input.name",
+        fields=["name", *PLAN_TERMS],
+    )
+    return plan
+
+
+@transaction.atomic
+def hide_plan(principal: Principal, *, plan_id: UUID, hidden: bool = True) -> Plan:
+    """Nobody can choose a hidden plan; who is on it stays on it. `hidden=False` offers it again."""
+    plan = own_plan(principal, plan_id)
+    if hidden != (plan.hidden_at is not None):
+        plan.hidden_at = timezone.now() if hidden else None
+        plan.save(update_fields=["hidden_at"])
+    return plan
+
+
+def _plan_path(field: str) -> str:
+    return {
+        "price": "input.price.amount",
+        "currency": "input.price.currency",
+        "overage_price": "input.overagePrice.amount",
+    }.get(field) or input_path(field)
