@@ -4,7 +4,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from asgiref.sync import sync_to_async
+from django.db import connections as django_connections
 
+from inference import gateway
 from marketplace.config.environment import Environment
 from marketplace.metering import connections
 
@@ -22,3 +25,6 @@ def pytest_configure(config: pytest.Config) -> None:
 async def _no_connection_outlives_a_test() -> AsyncIterator[None]:
     yield
     await connections.close()
+    await gateway.close()
+    # The thread that async code reaches the ORM through keeps a connection of its own.
+    await sync_to_async(django_connections.close_all)()
