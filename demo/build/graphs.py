@@ -42,7 +42,8 @@ def model(
 
 def serialized(built: onnx.ModelProto) -> bytes:
     onnx.checker.check_model(built, full_check=True)
-    return built.SerializeToString(deterministic=True)
+    content: bytes = built.SerializeToString(deterministic=True)
+    return content
 
 
 def save(built: onnx.ModelProto, path: Path) -> None:

@@ -9,6 +9,7 @@ import json
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from onnx import NodeProto, helper
@@ -21,9 +22,11 @@ LAYERS, HEADS, HEAD_SIZE, HIDDEN = 6, 12, 32, 384
 LAYER_NORM_EPSILON = 1e-12
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 
-TEXT = {"name": "text", "datatype": "BYTES", "shape": [-1]}
-EMBEDDING = {"name": "embedding", "datatype": "FP32", "shape": [-1, HIDDEN]}
-TOKENS = [{"name": name, "datatype": "INT64", "shape": [-1, -1]} for name in ("input_ids", "attention_mask")]
+TEXT: dict[str, Any] = {"name": "text", "datatype": "BYTES", "shape": [-1]}
+EMBEDDING: dict[str, Any] = {"name": "embedding", "datatype": "FP32", "shape": [-1, HIDDEN]}
+TOKENS: list[dict[str, Any]] = [
+    {"name": name, "datatype": "INT64", "shape": [-1, -1]} for name in ("input_ids", "attention_mask")
+]
 ENSEMBLE = {
     "inputs": [TEXT],
     "outputs": [EMBEDDING],
@@ -79,7 +82,7 @@ class _Graph:
         self.nodes: list[NodeProto] = []
         self.constants: dict[str, np.ndarray] = {}
 
-    def add(self, operator: str, *inputs: str, output: str | None = None, **attributes: object) -> str:
+    def add(self, operator: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
         result = output or f"{operator.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, list(inputs), [result], **attributes))
         return result

@@ -21,15 +21,8 @@ BANK = [101, 1996, 2430, 2924, 2992, 3037, 6165, 1012, 102]  # The central bank 
 
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("minilm") / "minilm.zip"
-    minilm.build(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def network(archive: Path) -> bytes:
-    return zipfile.ZipFile(archive).read("network/model.onnx")
+def network(minilm_archive: Path) -> bytes:
+    return zipfile.ZipFile(minilm_archive).read("network/model.onnx")
 
 
 def embed(network: bytes, *sentences: Sequence[int]) -> np.ndarray:
@@ -41,21 +34,21 @@ def embed(network: bytes, *sentences: Sequence[int]) -> np.ndarray:
     return np.asarray(embedding)
 
 
-def test_equal_weights_make_equal_bytes(archive: Path, tmp_path: Path) -> None:
+def test_equal_weights_make_equal_bytes(minilm_archive: Path, tmp_path: Path) -> None:
     minilm.build(tmp_path / "again.zip")
-    first, second = (hashlib.sha256(path.read_bytes()).hexdigest() for path in (archive, tmp_path / "again.zip"))
+    first, second = (hashlib.sha256(path.read_bytes()).hexdigest() for path in (minilm_archive, tmp_path / "again.zip"))
     assert first == second
 
 
-def test_the_archive_holds_every_file_that_its_steps_name(archive: Path) -> None:
-    with zipfile.ZipFile(archive) as packed:
+def test_the_archive_holds_every_file_that_its_steps_name(minilm_archive: Path) -> None:
+    with zipfile.ZipFile(minilm_archive) as packed:
         ensemble = json.loads(packed.read("ensemble.json"))
         files = {file for step in ensemble["steps"] for file in step["files"].values()}
         assert set(packed.namelist()) == files | {"ensemble.json"}
 
 
-def test_every_step_takes_what_the_pipeline_has_by_then(archive: Path) -> None:
-    ensemble = json.loads(zipfile.ZipFile(archive).read("ensemble.json"))
+def test_every_step_takes_what_the_pipeline_has_by_then(minilm_archive: Path) -> None:
+    ensemble = json.loads(zipfile.ZipFile(minilm_archive).read("ensemble.json"))
     known = {tensor["name"] for tensor in ensemble["inputs"]}
     for step in ensemble["steps"]:
         assert set(step["input_map"]) == {tensor["name"] for tensor in step["inputs"]}
