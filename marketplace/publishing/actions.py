@@ -1,6 +1,7 @@
 """What a publisher does: put models up, add versions, release them and take them back."""
 
 import logging
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -146,6 +147,10 @@ def add_version(
         release_notes=release_notes,
     )
     check(version, ("format", "sha256", "size_bytes", "release_notes"), input_path)
+    if not re.fullmatch("[0-9a-f]{64}", sha256):
+        raise ValidationProblem(_("A SHA-256 is 64 lower-case hexadecimal digits."), path="input.sha256")
+    if size_bytes < 1:
+        raise ValidationProblem(_("The artefact is empty."), path="input.sizeBytes")
     tensors = check_signature(
         [
             TensorSpec(

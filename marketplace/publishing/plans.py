@@ -1,5 +1,6 @@
 """What a publisher offers: the plans on its models."""
 
+import re
 from decimal import Decimal
 from uuid import UUID
 
@@ -9,7 +10,7 @@ from django.utils.translation import gettext as _
 
 from marketplace.access import Principal
 from marketplace.errors import ValidationProblem
-from marketplace.subscriptions.models import ModelSubscription, Plan
+from marketplace.subscriptions.models import MAX_UNITS, ModelSubscription, Plan
 
 from .ownership import own_model, own_plan
 from .validation import check, input_path, save
@@ -43,7 +44,7 @@ def create_plan(
         burst=burst,
         position=model.plans.count(),
     )
-    check(plan, ("name", *PLAN_TERMS), _plan_path)
+    _check(plan)
     save(plan, taken=_("This model has a plan of this name already: choose another one."), path="input.name")
     return plan
 
@@ -67,7 +68,7 @@ def update_plan(
     before = [getattr(plan, term) for term in PLAN_TERMS]
     plan.name, plan.price, plan.currency, plan.included_units = name.strip(), price, currency, included_units
     plan.overage_price, plan.requests_per_second, plan.burst = overage_price, requests_per_second, burst
-    check(plan, ("name", *PLAN_TERMS), _plan_path)
+    _check(plan)
     if before != [getattr(plan, term) for term in PLAN_TERMS] and (
         ModelSubscription.objects.current().filter(plan=plan).exists()
     ):
@@ -91,6 +92,19 @@ def hide_plan(principal: Principal, *, plan_id: UUID, hidden: bool = True) -> Pl
         plan.hidden_at = timezone.now() if hidden else None
         plan.save(update_fields=["hidden_at"])
     return plan
+
+
+def _check(plan: Plan) -> None:
+    check(plan, ("name", *PLAN_TERMS), _plan_path)
+    if not re.fullmatch("[A-Z]{3}", plan.currency):
+        raise ValidationProblem(
+            _("A currency is three capital letters (ISO 4217), as in USD."), path=_plan_path("currency")
+        )
+    if plan.included_units > MAX_UNITS:
+        raise ValidationProblem(
+            _("At most %(most)d units can be counted in a month.") % {"most": MAX_UNITS},
+            path=_plan_path("included_units"),
+        )
 
 
 def _plan_path(field: str) -> str:

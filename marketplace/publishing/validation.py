@@ -38,6 +38,13 @@ def _check_text(field: object, value: object, path: str) -> None:
         kinds = {unicodedata.category(character) for character in text if not (multiline and character in "\t\n\r")}
         if kinds & {"Cc", "Cs"}:
             raise ValidationProblem(_("Remove the characters that cannot be printed."), path=path)
+        # Django enforces a text field's length in forms only.
+        if isinstance(field, models.TextField) and field.max_length and len(text) > field.max_length:
+            raise ValidationProblem(
+                _("At most %(most)d characters, and these are %(count)d.")
+                % {"most": field.max_length, "count": len(text)},
+                path=path,
+            )
 
 
 def save(row: models.Model, *, taken: str, path: str, fields: Iterable[str] | None = None) -> None:
