@@ -75,7 +75,7 @@ async def _reconcile_endpoint(
     endpoint: str, desired: Iterable[ModelVersion], known: dict[UUID, Deployment]
 ) -> set[UUID]:
     """Returns the versions that it has loaded at the end. A server that is down is left for the next round."""
-    if not await gateway.is_server_ready(endpoint):
+    if not await gateway.is_server_live(endpoint):
         return set()
     slots = asyncio.Semaphore(LOADS_AT_ONCE)
 

@@ -7,7 +7,7 @@ One channel per event loop and address is shared by all callers. Bytes go throug
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from math import prod
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -20,7 +20,7 @@ from tritonclient.grpc.service_pb2 import (  # type: ignore[attr-defined]  # gen
     ModelReadyRequest,
     RepositoryModelLoadRequest,
     RepositoryModelUnloadRequest,
-    ServerReadyRequest,
+    ServerLiveRequest,
 )
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
@@ -121,19 +121,21 @@ async def unload(address: str, model: str, *, timeout: float = 30) -> None:
         raise _failure(error, timeout) from error
 
 
-async def is_server_ready(address: str, *, timeout: float = 2) -> bool:
-    """False as well when nothing answers within `timeout` seconds."""
-    return await _is_ready(_stub(address).ServerReady(ServerReadyRequest(), timeout=timeout))
+async def is_server_live(address: str, *, timeout: float = 2) -> bool:
+    """False as well when nothing answers within `timeout` seconds.
+
+    Triton's own "ready" is not asked: it is false whenever any model is not, as while another one is being unloaded.
+    """
+    try:
+        return bool((await _stub(address).ServerLive(ServerLiveRequest(), timeout=timeout)).live)
+    except grpc.aio.AioRpcError:
+        return False
 
 
 async def is_model_ready(address: str, model: str, *, timeout: float = 2) -> bool:
     """False as well when nothing answers within `timeout` seconds. True is no proof of health: see ModelBroken."""
-    return await _is_ready(_stub(address).ModelReady(ModelReadyRequest(name=model), timeout=timeout))
-
-
-async def _is_ready(call: Awaitable[Any]) -> bool:
     try:
-        return bool((await call).ready)
+        return bool((await _stub(address).ModelReady(ModelReadyRequest(name=model), timeout=timeout)).ready)
     except grpc.aio.AioRpcError:
         return False
 

@@ -81,4 +81,4 @@ async def _valkey() -> bool:
 
 
 async def _triton() -> bool:
-    return any(await asyncio.gather(*(gateway.is_server_ready(address) for address in settings.TRITON_URLS)))
+    return any(await asyncio.gather(*(gateway.is_server_live(address) for address in settings.TRITON_URLS)))
