@@ -3,6 +3,9 @@ from pathlib import Path
 import pytest
 
 from demo.build import minilm
+from tests.inference.conftest import _channels_end_with_the_event_loop, deploy, triton
+
+__all__ = ["_channels_end_with_the_event_loop", "deploy", "minilm_archive", "triton"]
 
 
 @pytest.fixture(scope="session")
