@@ -33,10 +33,15 @@ app.conf.update(
         # Publishing while Valkey is down gives up soon: beat asks again, and no caller waits for a queue.
         "socket_connect_timeout": 2,
         "socket_timeout": 10,
+        "max_retries": 1,
+        "interval_start": 0,
+        "interval_step": 0,
     },
     beat_schedule={
         task: {"task": task, "schedule": seconds, "options": {"expires": 2 * seconds}}
         for task, seconds in EVERY_SECONDS.items()
     },
 )
+# Celery keeps the current application per thread, and views run in many.
+app.set_default()
 app.autodiscover_tasks()

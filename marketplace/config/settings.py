@@ -39,8 +39,8 @@ X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
 
 INSTALLED_APPS = [
-    "unfold",
-    "django.contrib.admin",
+    "unfold.apps.BasicAppConfig",
+    "marketplace.config.apps.StaffAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -53,6 +53,7 @@ INSTALLED_APPS = [
     "guardian",
     "csp",
     "strawberry_django",
+    "marketplace.config.apps.CompositionConfig",
     "marketplace.embedded",
     "marketplace.tenants",
     "marketplace.catalog",
@@ -151,6 +152,12 @@ ACCOUNT_SESSION_REMEMBER = True
 LOGIN_URL = reverse_lazy("account_login")
 LOGIN_REDIRECT_URL = "/"
 EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
+
+UNFOLD = {
+    "SITE_URL": "/",
+    "SHOW_VIEW_ON_SITE": False,
+    "ACCOUNT": {"navigation": [{"title": _("Change password"), "link": reverse_lazy("account_change_password")}]},
+}
 
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", _("English"))]

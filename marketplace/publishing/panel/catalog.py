@@ -1,0 +1,163 @@
+"""Models and their versions, as their publisher tends them."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db import models
+from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from unfold.decorators import action, display
+from unfold.enums import ActionVariant
+
+from marketplace.access import Principal
+from marketplace.catalog.models import MLModel, ModelVersion, ModelVersionStatus, TensorSpec
+from marketplace.console import ReadOnlyInline
+from marketplace.publishing import actions
+from marketplace.subscriptions.models import Plan
+
+from .forms import MLModelForm
+from .site import PanelAdmin, principal_of, publisher_site
+
+STATUS_COLOURS = {
+    ModelVersionStatus.LIVE: "success",
+    ModelVersionStatus.READY: "info",
+    ModelVersionStatus.REJECTED: "danger",
+}
+
+
+class PanelInline(ReadOnlyInline):
+    show_change_link = True
+    per_page = 10
+
+    def has_view_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        return publisher_site.has_permission(request)
+
+
+class VersionInline(PanelInline):
+    model = ModelVersion
+    fk_name = "model"
+    fields = ("number", "status", "format", "created_at", "released_at")
+    readonly_fields = ("created_at", "released_at")
+    ordering = ("-number",)
+
+
+class PlanInline(PanelInline):
+    model = Plan
+    fields = ("name", "price", "currency", "included_units", "requests_per_second", "hidden_at")
+    readonly_fields = ("hidden_at",)
+
+
+@admin.register(MLModel, site=publisher_site)
+class MLModelAdmin(PanelAdmin):
+    form = MLModelForm
+    list_display = ("display_name", "name", "shown_visibility", "live_number", "subscriber_count", "updated_at")
+    list_filter = ("visibility", "task")
+    search_fields = ("name", "display_name", "summary")
+    ordering = ("-pk",)
+    empty_state = gettext_lazy("A model is what tenants find in the catalogue. Add one, then its versions and plans.")
+    actions_detail = ("rollback",)
+
+    def own(self, principal: Principal) -> models.QuerySet[MLModel]:
+        return MLModel.objects.filter(publisher_id=principal.tenant_id).select_related(
+            "publisher", "live_version", "releasing_version"
+        )
+
+    @display(
+        description=gettext_lazy("Visibility"), ordering="visibility", label={"PUBLIC": "success", "PRIVATE": "info"}
+    )
+    def shown_visibility(self, model: MLModel) -> tuple[str, str]:
+        return model.visibility, model.get_visibility_display()
+
+    @display(description=gettext_lazy("Live version"), empty_value="–")
+    def live_number(self, model: MLModel) -> str | None:
+        if model.releasing_version:
+            return _("%(number)d is being loaded") % {"number": model.releasing_version.number}
+        return str(model.live_version.number) if model.live_version else None
+
+    def get_inlines(self, request: HttpRequest, obj: MLModel | None) -> tuple[type[PanelInline], ...]:
+        return (VersionInline, PlanInline) if obj else ()
+
+    def get_form(self, request: HttpRequest, obj: MLModel | None = None, change: bool = False, **kwargs: Any) -> Any:
+        form = super().get_form(request, obj, change, **kwargs)
+        return type(form.__name__, (form,), {"principal": principal_of(request)})
+
+    def get_readonly_fields(self, request: HttpRequest, obj: MLModel | None = None) -> tuple[str, ...]:
+        return ("name",) if obj else ()
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return publisher_site.has_permission(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        return publisher_site.has_permission(request)
+
+    def save_model(self, request: HttpRequest, obj: MLModel, form: MLModelForm, change: bool) -> None:
+        """The form's action has saved it."""
+
+    @action(description=gettext_lazy("Roll back"), url_path="rollback", icon="undo")
+    def rollback(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self.confirmed(
+            request,
+            object_id,
+            question=_("Go back to the version that was live before the last release?"),
+            act=lambda model: actions.rollback(principal_of(request), model_ref=model.ref),
+            done=_("The last release is undone."),
+        )
+
+
+class TensorInline(PanelInline):
+    model = TensorSpec
+    fields = ("direction", "name", "datatype", "shape", "content_type")
+    show_change_link = False
+
+
+@admin.register(ModelVersion, site=publisher_site)
+class ModelVersionAdmin(PanelAdmin):
+    list_display = ("__str__", "shown_status", "format", "size_bytes", "created_at", "released_at")
+    list_filter = ("status",)
+    search_fields = ("model__name", "model__display_name", "sha256")
+    ordering = ("-pk",)
+    fields = ("model", "number", "status", "format", "sha256", "size_bytes", "release_notes", "created_at", "released_at")
+    readonly_fields = ("released_at",)
+    inlines = (TensorInline,)
+    empty_state = gettext_lazy("A version is one artefact of a model, fixed for good.")
+    actions_detail = ("release", "retire")
+
+    def own(self, principal: Principal) -> models.QuerySet[ModelVersion]:
+        return ModelVersion.objects.filter(model__publisher_id=principal.tenant_id).select_related("model")
+
+    @display(description=gettext_lazy("Status"), ordering="status", label=STATUS_COLOURS)
+    def shown_status(self, version: ModelVersion) -> tuple[str, str]:
+        if version.model.releasing_version_id == version.pk:
+            return version.status, _("Being loaded")
+        return version.status, version.get_status_display()
+
+    @action(
+        description=gettext_lazy("Release"), url_path="release", icon="rocket_launch", variant=ActionVariant.PRIMARY
+    )
+    def release(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self.confirmed(
+            request,
+            object_id,
+            question=_("Release this version? It takes the live version's place once it is loaded and warm."),
+            act=lambda version: actions.release(principal_of(request), version_id=version.pk),
+            done=_("It is being released: it goes live once it is loaded and warm."),
+        )
+
+    @action(description=gettext_lazy("Retire"), url_path="retire", icon="block", variant=ActionVariant.DANGER)
+    def retire(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self.confirmed(
+            request,
+            object_id,
+            question=_("Retire this version for good? Nobody can call it any more."),
+            act=lambda version: actions.retire(principal_of(request), version_id=version.pk),
+            done=_("The version is retired."),
+        )
+
+    def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[Any]:
+        """Only what this version's status allows."""
+        version = self.get_object(request, object_id)
+        allowed = {ModelVersionStatus.READY: {"release", "retire"}}.get(version.status, set()) if version else set()
+        if version and version.status in {ModelVersionStatus.DRAFT, ModelVersionStatus.REJECTED}:
+            allowed = {"retire"}
+        return [button for button in super().get_actions_detail(request, object_id) if button.path in allowed]

@@ -1,0 +1,167 @@
+"""What tenants have of a publisher: plans, who subscribes to them, and who may use a private model."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db import models
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from unfold.decorators import action, display
+
+from marketplace.access import Principal
+from marketplace.catalog.models import MLModelGroupObjectPermission, Visibility
+from marketplace.publishing.plans import hide_plan
+from marketplace.subscriptions import sharing
+from marketplace.subscriptions.models import ModelSubscription, ModelSubscriptionStatus, Plan
+
+from .forms import GrantForm, PlanForm
+from .site import PanelAdmin, principal_of, publisher_site
+
+
+@admin.register(Plan, site=publisher_site)
+class PlanAdmin(PanelAdmin):
+    form = PlanForm
+    list_display = ("name", "model", "price", "currency", "included_units", "overage_price", "rate", "offered")
+    list_filter = (("hidden_at", admin.EmptyFieldListFilter),)
+    search_fields = ("name", "model__name", "model__display_name")
+    ordering = ("-pk",)
+    empty_state = gettext_lazy("A plan is what tenants subscribe to: a price, included units and a rate. Add one.")
+    actions_detail = ("hide", "offer")
+
+    def own(self, principal: Principal) -> models.QuerySet[Plan]:
+        return Plan.objects.filter(model__publisher_id=principal.tenant_id).select_related("model")
+
+    @display(description=gettext_lazy("Rate"), ordering="requests_per_second")
+    def rate(self, plan: Plan) -> str:
+        return _("%(rate)d a second, %(burst)d at once") % {"rate": plan.requests_per_second, "burst": plan.burst}
+
+    @display(description=gettext_lazy("On offer"), boolean=True, ordering="hidden_at")
+    def offered(self, plan: Plan) -> bool:
+        return plan.hidden_at is None
+
+    def get_form(self, request: HttpRequest, obj: Plan | None = None, change: bool = False, **kwargs: Any) -> Any:
+        form = super().get_form(request, obj, change, **kwargs)
+        return type(form.__name__, (form,), {"principal": principal_of(request)})
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Plan | None = None) -> tuple[str, ...]:
+        return ("model",) if obj else ()
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return publisher_site.has_permission(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        return publisher_site.has_permission(request)
+
+    def save_model(self, request: HttpRequest, obj: Plan, form: PlanForm, change: bool) -> None:
+        """The form's action has saved it."""
+
+    @action(description=gettext_lazy("Hide"), url_path="hide", icon="visibility_off")
+    def hide(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self.confirmed(
+            request,
+            object_id,
+            question=_("Hide this plan? Nobody can choose it any more; who is on it stays on it."),
+            act=lambda plan: hide_plan(principal_of(request), plan_id=plan.pk),
+            done=_("The plan is hidden."),
+        )
+
+    @action(description=gettext_lazy("Offer again"), url_path="offer", icon="visibility")
+    def offer(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self.confirmed(
+            request,
+            object_id,
+            question=_("Offer this plan again?"),
+            act=lambda plan: hide_plan(principal_of(request), plan_id=plan.pk, hidden=False),
+            done=_("The plan is on offer again."),
+        )
+
+    def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[Any]:
+        plan = self.get_object(request, object_id)
+        allowed = "offer" if plan and plan.hidden_at else "hide"
+        return [button for button in super().get_actions_detail(request, object_id) if button.path == allowed]
+
+
+@admin.register(ModelSubscription, site=publisher_site)
+class SubscriberAdmin(PanelAdmin):
+    list_display = ("tenant", "model", "plan", "shown_status", "created_at", "used")
+    list_filter = ("status",)
+    search_fields = ("tenant__name", "tenant__slug", "model__name")
+    ordering = ("-created_at", "-pk")
+    fields = ("tenant", "model", "plan", "status", "created_at", "cancelled_at", "used")
+    readonly_fields = fields
+    empty_state = gettext_lazy("Who subscribes to one of your models appears here.")
+
+    def own(self, principal: Principal) -> models.QuerySet[ModelSubscription]:
+        return (
+            ModelSubscription.objects.of_publisher(principal)
+            .select_related("tenant", "model", "plan")
+            .prefetch_related("quotas")
+        )
+
+    @display(
+        description=gettext_lazy("Status"),
+        ordering="status",
+        label={ModelSubscriptionStatus.ACTIVE: "success", ModelSubscriptionStatus.SUSPENDED: "warning"},
+    )
+    def shown_status(self, contract: ModelSubscription) -> tuple[str, str]:
+        return contract.status, contract.get_status_display()
+
+    @display(description=gettext_lazy("Units used this month"))
+    def used(self, contract: ModelSubscription) -> str:
+        now = timezone.now()
+        # Metering is no room of publishing's: the rows come by way of the relation, a month each.
+        months = getattr(contract, "quotas").all()  # noqa: B009
+        units = sum(month.settled for month in months if month.period_start <= now < month.period_end)
+        return f"{units:,f}".rstrip("0").rstrip(".") if units else "0"
+
+
+@admin.register(MLModelGroupObjectPermission, site=publisher_site)
+class GrantAdmin(PanelAdmin):
+    """Deleting a row is the one way to withdraw access: the row is nothing but that access."""
+
+    form = GrantForm
+    list_display = ("tenant", "content_object")
+    search_fields = ("group__tenant__name", "group__tenant__slug", "content_object__name")
+    ordering = ("-pk",)
+    empty_state = gettext_lazy("A private model is seen only by tenants that you give access to it.")
+
+    def own(self, principal: Principal) -> models.QuerySet[MLModelGroupObjectPermission]:
+        rows: models.QuerySet[MLModelGroupObjectPermission] = MLModelGroupObjectPermission.objects.filter(
+            content_object__publisher_id=principal.tenant_id,
+            content_object__visibility=Visibility.PRIVATE,
+            permission__codename="use_mlmodel",
+            group__tenant__isnull=False,
+        )
+        return rows.select_related("content_object", "group__tenant")
+
+    @display(description=gettext_lazy("Tenant"), ordering="group__tenant__name")
+    def tenant(self, grant: MLModelGroupObjectPermission) -> str:
+        return str(grant.group.tenant)
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        form = super().get_form(request, obj, change, **kwargs)
+        return type(form.__name__, (form,), {"principal": principal_of(request)})
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return ("tenant", "content_object")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return ("tenant", "content_object") if obj else ()
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return publisher_site.has_permission(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        return publisher_site.has_permission(request)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: GrantForm, change: bool) -> None:
+        """The form's action has saved it."""
+
+    def delete_model(self, request: HttpRequest, obj: MLModelGroupObjectPermission) -> None:
+        sharing.withdraw(principal_of(request), model=obj.content_object, tenant=obj.group.tenant)
+
+    def delete_queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> None:
+        for grant in queryset:
+            self.delete_model(request, grant)

@@ -1,0 +1,148 @@
+"""Who comes in, what the menu and the first page show, and the ground that every page of the panel stands on."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from django.contrib import messages
+from django.db import models
+from django.db.models import Q
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from marketplace.access import Permission, Principal
+from marketplace.catalog.models import MLModel, ModelVersion, ModelVersionStatus
+from marketplace.console import Console, ConsoleAdmin
+from marketplace.errors import MarketplaceError
+from marketplace.subscriptions.models import ModelSubscription, ModelSubscriptionStatus
+from marketplace.tenants.authentication import principal_from_session
+from marketplace.tenants.models import Tenant
+
+
+def principal_of(request: HttpRequest) -> Principal:
+    """Looked up once per request, of which each page asks many times."""
+    remembered = cast(Any, request)
+    if not hasattr(remembered, "publishing_principal"):
+        remembered.publishing_principal = principal_from_session(request)
+    return cast(Principal, remembered.publishing_principal)
+
+
+class PublisherSite(Console):
+    site_title = gettext_lazy("Publisher")
+    index_title = gettext_lazy("Overview")
+    index_template = "publish/index.html"
+    refusal = gettext_lazy("This part of the site is for tenants that publish models, and for their developers.")
+
+    def has_permission(self, request: HttpRequest) -> bool:
+        principal = principal_of(request)
+        return principal.is_publisher and principal.can(Permission.PUBLISH)
+
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        tenant = Tenant.objects.visible_to(principal_of(request)).first()
+        return super().each_context(request) | {
+            "site_title": self.site_title,
+            "site_header": tenant.name if tenant else self.site_title,
+            "site_subheader": self.site_title,
+            "site_symbol": "storefront",
+        }
+
+    def get_sidebar_list(self, request: HttpRequest) -> list[dict[str, Any]]:
+        pages = {
+            _("Overview"): ("index", "dashboard"),
+            _("Models"): ("catalog_mlmodel_changelist", "deployed_code"),
+            _("Versions"): ("catalog_modelversion_changelist", "commit"),
+            _("Plans"): ("subscriptions_plan_changelist", "sell"),
+            _("Subscribers"): ("subscriptions_modelsubscription_changelist", "groups"),
+            _("Private access"): ("catalog_mlmodelgroupobjectpermission_changelist", "key"),
+        }
+        items = []
+        for title, (name, icon) in pages.items():
+            link = reverse(f"{self.name}:{name}")
+            here = request.path == link if name == "index" else request.path.startswith(link)
+            items.append({"title": title, "link": link, "icon": icon, "active": here, "has_permission": True})
+        return [{"items": items}]
+
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
+        principal = principal_of(request)
+        models_ = MLModel.objects.filter(publisher_id=principal.tenant_id)
+        contracts = ModelSubscription.objects.of_publisher(principal)
+        counts = {
+            "models": models_.count(),
+            "live": models_.filter(live_version__isnull=False).count(),
+            "subscribers": contracts.filter(status=ModelSubscriptionStatus.ACTIVE).count(),
+        }
+        versions = ModelVersion.objects.filter(model__publisher_id=principal.tenant_id).select_related("model")
+        waiting = versions.filter(status=ModelVersionStatus.READY).filter(
+            Q(model__live_version=None) | Q(released_at=None)
+        )
+        return super().index(
+            request,
+            {
+                "counts": counts,
+                "waiting": waiting.order_by("-id")[:5],
+                "newest": contracts.select_related("tenant", "model", "plan").order_by("-created_at", "-id")[:5],
+                **(extra_context or {}),
+            },
+        )
+
+
+publisher_site = PublisherSite(name="publish")
+
+
+class PanelAdmin(ConsoleAdmin):
+    """A page of the panel. `own` is all it ever reads, so that a foreign id answers as one that does not exist.
+
+    Who is in may look at everything that is their tenant's; what they may do is for the actions to say.
+    """
+
+    show_add_link = False
+    empty_state = gettext_lazy("There is nothing here yet.")
+    list_before_template = "publish/empty.html"
+
+    def own(self, principal: Principal) -> models.QuerySet[Any]:
+        raise NotImplementedError
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
+        return self.own(principal_of(request))
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return publisher_site.has_permission(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        return publisher_site.has_permission(request)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        return False
+
+    def confirmed(
+        self, request: HttpRequest, object_id: str, *, question: str, act: Callable[[Any], object], done: str
+    ) -> HttpResponse:
+        """Asks first (GET), then acts (POST) and says how it went, on the page of the object it was about."""
+        row = self.get_object(request, object_id)
+        if row is None:
+            missing: HttpResponse = self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+            return missing
+        page = reverse(f"{publisher_site.name}:{self.opts.app_label}_{self.opts.model_name}_change", args=[row.pk])
+        if request.method != "POST":
+            context = publisher_site.each_context(request) | {
+                "title": str(row),
+                "question": question,
+                "back": page,
+                "opts": self.opts,
+            }
+            return TemplateResponse(request, "publish/confirm.html", context)
+        try:
+            act(row)
+        except MarketplaceError as problem:
+            messages.error(request, problem.message)
+        else:
+            messages.success(request, done)
+        return HttpResponseRedirect(page)
