@@ -28,25 +28,36 @@ from .signatures import signature_of
 log = logging.getLogger(__name__)
 
 ADVISORY_LOCK = 0x7265636F  # "reco": any number that nothing else locks
+TRY_LOCK = "SELECT pg_try_advisory_lock(%s)"
+WAIT_FOR_LOCK = "SELECT true FROM pg_advisory_lock(%s)"
 LOADS_AT_ONCE = 2
 LONGEST_RETRY = timedelta(minutes=5)
 
 
-async def reconcile() -> None:
-    """One round over all endpoints. Rounds never overlap: a second one, in any process, returns at once."""
-    try:
-        async with _alone() as alone:
-            if alone:
-                await _round()
-    finally:
-        await gateway.close()
-        await close()
+async def reconcile(*, wait: bool = False) -> None:
+    """One round over all endpoints. Rounds never overlap: with another under way, `wait` for it or leave it at that."""
+    async with _alone(wait) as alone:
+        if alone:
+            await _round()
+
+
+def run_round(*, wait: bool = False) -> None:
+    """`reconcile` from synchronous code, in an event loop of its own."""
+
+    async def run() -> None:
+        try:
+            await reconcile(wait=wait)
+        finally:
+            await gateway.close()
+            await close()
+
+    asyncio.run(run())
 
 
 @asynccontextmanager
-async def _alone() -> AsyncIterator[bool]:
+async def _alone(wait: bool) -> AsyncIterator[bool]:
     async with connection() as db:
-        cursor = await db.execute("SELECT pg_try_advisory_lock(%s)", (ADVISORY_LOCK,))
+        cursor = await db.execute(WAIT_FOR_LOCK if wait else TRY_LOCK, (ADVISORY_LOCK,))
         row = await cursor.fetchone()
         alone = bool(row and row[0])
         try:
@@ -140,14 +151,3 @@ async def mark_broken(version_id: UUID, endpoint: str, error: str) -> None:
     """Has the next round load the version anew: a caller found it dead although Triton says it is ready."""
     changes: dict[str, Any] = {"status": DeploymentStatus.FAILED, "error": error[:2000], "changed_at": timezone.now()}
     await Deployment.objects.filter(version_id=version_id, endpoint=endpoint).aupdate(**changes)
-
-
-async def pending() -> int:
-    """How many desired versions some endpoint has neither loaded nor failed to load yet."""
-    desired = await ModelVersion.objects.filter(status__in=["READY", "LIVE"]).acount()
-    settled = (
-        await Deployment.objects.filter(version__status__in=["READY", "LIVE"], endpoint__in=settings.TRITON_URLS)
-        .exclude(status=DeploymentStatus.PENDING)
-        .acount()
-    )
-    return max(desired * len(settings.TRITON_URLS) - settled, 0)

@@ -1,7 +1,5 @@
 """What the worker does: keep Triton as the database wants it, give back what nobody settled, say that it lives."""
 
-import asyncio
-
 from celery import shared_task
 from django.db import connection, transaction
 from django.utils import timezone
@@ -16,7 +14,7 @@ MOST_AT_ONCE = 1000
 
 @shared_task
 def reconcile() -> None:
-    asyncio.run(deployment.reconcile())
+    deployment.run_round()
 
 
 @shared_task

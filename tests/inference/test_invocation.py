@@ -312,3 +312,11 @@ async def test_an_answer_that_comes_after_its_hold_has_expired_is_neither_delive
         await undeployed.call()
 
     assert not await LedgerEntry.objects.aexists()
+
+
+async def test_a_round_that_waits_runs_after_the_one_under_way(undeployed: Shop) -> None:
+    await asyncio.gather(deployment.reconcile(wait=True), deployment.reconcile(wait=True))
+
+    assert (await undeployed.call()).outputs
+    await ModelVersion.objects.aupdate(status="RETIRED")
+    await deployment.reconcile()
