@@ -25,6 +25,8 @@ def main() -> int:
     except StartFailed as problem:
         sys.stderr.write(f"{problem}\n")
         return 1
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        return 130
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import contextlib
 import ctypes
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -17,6 +17,18 @@ MARK = "MARKETPLACE_SUPERVISED"
 PR_SET_PDEATHSIG = 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def dying_with_us(number: signal.Signals) -> Callable[[], None]:
+    """For `preexec_fn`: the kernel sends the child this signal when the thread that started it, our main one, ends."""
+    us = os.getpid()
+
+    def ask() -> None:
+        _libc.prctl(PR_SET_PDEATHSIG, number)
+        if os.getppid() != us:
+            os._exit(1)
+
+    return ask
 
 
 class Journal(Protocol):
@@ -37,13 +49,6 @@ class Process:
     async def start(cls, service: Service, environment: Mapping[str, str], journal: Journal) -> Self:
         """Raises OSError when there is no such program."""
         await asyncio.to_thread(service.prepare)
-        us, stop_signal = os.getpid(), service.stop_signal
-
-        def die_with_parent() -> None:
-            _libc.prctl(PR_SET_PDEATHSIG, stop_signal)
-            if os.getppid() != us:
-                os._exit(1)
-
         process = await asyncio.create_subprocess_exec(
             *service.argv,
             env={**environment, **service.environment},
@@ -53,7 +58,7 @@ class Process:
             stderr=asyncio.subprocess.STDOUT,
             # A group of its own: Ctrl-C in the terminal reaches us alone, and we stop all in the right order.
             start_new_session=True,
-            preexec_fn=die_with_parent,
+            preexec_fn=dying_with_us(service.stop_signal),
         )
         assert process.stdout is not None
         return cls(service, process, asyncio.create_task(journal.follow(service.name, process.stdout)))

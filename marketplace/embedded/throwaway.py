@@ -5,6 +5,7 @@ import os
 import secrets
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 from . import runfile, servers
 from .child import Child, start_together
 from .log import Log
-from .process import MARK
+from .process import MARK, dying_with_us
 from .service import StartFailed
 
 
@@ -23,6 +24,10 @@ async def execute(command: Sequence[str]) -> int:
     128 + n when signal n ended it, as a shell has it. Servers that the environment names already are used as they are.
     What the servers say goes to DATA_DIR/servers.log, and to stderr when they do not start.
     """
+    us = asyncio.current_task()
+    assert us is not None
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, us.cancel)
     data_dir = Path(tempfile.mkdtemp(prefix="marketplace-"))
     children: list[Child] = []
     words = data_dir / "servers.log"
@@ -56,7 +61,12 @@ async def execute(command: Sequence[str]) -> int:
 async def _run(command: Sequence[str], environment: Mapping[str, str]) -> int:
     """It keeps our terminal and our process group, so that Ctrl-C and a debugger reach it as if we were not there."""
     try:
-        process = await asyncio.create_subprocess_exec(*command, env=environment)
+        # Not awaited: no signal can slip in between its start and the handlers that pass signals on to it.
+        process = subprocess.Popen(  # noqa: ASYNC220
+            command,
+            env=environment,
+            preexec_fn=dying_with_us(signal.SIGTERM),  # noqa: PLW1509  (it runs one system call)
+        )
     except OSError as error:
         sys.stderr.write(f"{command[0]}: {error.strerror}\n")
         return 127
@@ -64,5 +74,5 @@ async def _run(command: Sequence[str], environment: Mapping[str, str]) -> int:
     loop.add_signal_handler(signal.SIGINT, lambda: None)
     for number in (signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, process.send_signal, number)
-    code = await process.wait()
+    code = await asyncio.to_thread(process.wait)
     return code if code >= 0 else 128 - code
