@@ -6,7 +6,7 @@ row-major, BYTES elements each behind a 4-byte little-endian length.
 
 from inference.tensors.datatypes import MAX_RANK, MAX_TENSOR_BYTES, Datatype
 from inference.tensors.identity import digest, pack, unpack
-from inference.tensors.reading import parse, parse_shape
+from inference.tensors.reading import check_content, parse, parse_shape
 from inference.tensors.request import RawTensor, check_request, read_request
 from inference.tensors.tensor import InferenceRequest, Signature, Tensor, TensorSpec
 
@@ -19,6 +19,7 @@ __all__ = [
     "Signature",
     "Tensor",
     "TensorSpec",
+    "check_content",
     "check_request",
     "digest",
     "pack",

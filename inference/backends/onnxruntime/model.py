@@ -52,12 +52,16 @@ def open_session(device=None):
     )
 
 
-def describe(argument):
-    """An input or output of the session as Triton's configuration has it: a symbolic dimension is -1, a scalar [1]."""
+def describe(argument, config):
+    """An input or output of the session as Triton's configuration has it: a symbolic dimension is -1, a scalar [1].
+
+    With a `max_batch_size` Triton leaves the first dimension out of its configuration.
+    """
     if argument.type not in TYPES:
         raise pb_utils.TritonModelException(f"'{argument.name}' is a {argument.type}, which Triton cannot carry")
     dims = [size if isinstance(size, int) and size >= 0 else -1 for size in argument.shape]
-    return {"name": argument.name, "data_type": TYPES[argument.type], "dims": dims or [1]}
+    batched = config["max_batch_size"] > 0
+    return {"name": argument.name, "data_type": TYPES[argument.type], "dims": dims[batched:] or [1]}
 
 
 def decode_strings(name, values):
@@ -79,9 +83,9 @@ class TritonPythonModel:
         if not (written["input"] and written["output"]):
             session = open_session()
             for argument in session.get_inputs():
-                config.add_input(describe(argument))
+                config.add_input(describe(argument, written))
             for argument in session.get_outputs():
-                config.add_output(describe(argument))
+                config.add_output(describe(argument, written))
         return config
 
     def initialize(self, args):
@@ -102,7 +106,7 @@ class TritonPythonModel:
                 argument = arguments.get(tensor["name"])
                 if argument is None:
                     raise pb_utils.TritonModelException(f"the model has no {kind} '{tensor['name']}'")
-                found = describe(argument)
+                found = describe(argument, config)
                 if (found["data_type"], len(found["dims"])) != (tensor["data_type"], len(tensor["dims"])):
                     raise pb_utils.TritonModelException(
                         f"{kind} '{tensor['name']}' is {found['data_type']}{found['dims']}, "
@@ -113,6 +117,10 @@ class TritonPythonModel:
         return [self.respond(request) for request in requests]
 
     def respond(self, request):
+        if request.is_cancelled():
+            # Its caller left, or its deadline passed, while it waited for its turn.
+            error = pb_utils.TritonError("nobody waits for the answer", pb_utils.TritonError.CANCELLED)
+            return pb_utils.InferenceResponse(error=error)
         try:
             names = [name for name in self.outputs if name in request.requested_output_names()]
             answer = self.run_ort_values if self.bfloat16 else self.run_arrays
