@@ -85,7 +85,7 @@ class Supervisor:
         finally:
             static.cancel()
         self.site += map(self._child, site.services())
-        await asyncio.gather(start_together(self.site), self._command(manage("load_demo")))
+        await asyncio.gather(start_together(self.site), self._load_models())
         await self._until_ready(site)
         for line in greeting.lines(site.url, self.data_dir, private=self.log.coloured):
             self._say(line)
@@ -109,6 +109,10 @@ class Supervisor:
                 reminded = time.monotonic()
                 self._say(f"not ready yet: {body.strip() or 'no answer'}")
             await asyncio.sleep(ASK_AGAIN_SECONDS)
+
+    async def _load_models(self) -> None:
+        await self._command(manage("load_demo"))
+        await self._command(manage("reconcile"))
 
     async def _collect_static(self) -> None:
         files = StaticFiles(self.data_dir)
