@@ -1,0 +1,140 @@
+"""The pages: what each asks for, and what its forms do."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.http import QueryDict
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from .forms import Form, fields
+from .labels import ORDERS, TASKS
+from .page import Page
+from .samples import samples
+
+CARDS = 24
+ROWS = 20
+FACETS = {"task": _("Task"), "tag": _("Tag"), "license": _("Licence"), "publisher": _("Publisher")}
+LIFETIMES = {"30": _("30 days"), "90": _("90 days"), "365": _("1 year"), "": _("Never")}
+KEY_ROLES = {
+    "DEVELOPER": _("Developer: invoke models, manage keys"),
+    "VIEWER": _("Viewer: read only"),
+    "BILLING": _("Billing: subscribe and cancel"),
+    "ADMIN": _("Administrator: everything"),
+}
+
+
+def window(query: QueryDict, size: int) -> dict[str, Any]:
+    """The Relay arguments for a page of `size`: before a cursor, after one, or from the start."""
+    if before := query.get("before"):
+        return {"last": size, "before": before}
+    return {"first": size, "after": query.get("after") or None}
+
+
+class Explore(Page):
+    name = "explore"
+    forms = {"act_for": Form("act_for", fields("tenant"), done=_("You now act for another organisation."))}
+
+    def variables(self) -> dict[str, Any]:
+        query = self.request.GET
+        order = query.get("order", "")
+        chosen = {
+            "tasks": [task for task in query.getlist("task") if task in TASKS],
+            "tags": query.getlist("tag"),
+            "licenses": query.getlist("license"),
+            "publisher": query.get("publisher"),
+            "subscribed": True if query.get("subscribed") else None,
+        }
+        return {
+            "search": query.get("q", "").strip() or None,
+            "filter": {name: value for name, value in chosen.items() if value},
+            "order": order if order in ORDERS else "RELEVANCE",
+            **window(query, CARDS),
+        }
+
+    def context(self, data: dict[str, Any]) -> dict[str, Any]:
+        query = self.request.GET
+        chosen = {name: [value for value in query.getlist(name) if value] for name in FACETS}
+        orders = [(value, label) for value, label in ORDERS.items() if value != "RELEVANCE" or query.get("q")]
+        facets = data["models"]["facets"]
+        return {
+            "search": query.get("q", ""),
+            "order": query.get("order") or orders[0][0],
+            "orders": orders,
+            "chosen": chosen,
+            "subscribed": bool(query.get("subscribed")),
+            "narrowed": any(chosen.values()) or bool(query.get("subscribed")),
+            "facets": [(name, title, facets[f"{name}s"], chosen[name]) for name, title in FACETS.items()],
+        }
+
+
+class Model(Page):
+    name = "model"
+    subject = "model"
+    forms = {
+        "subscribe": Form("subscribe", fields("model", "plan"), done=_("Subscribed. The plan is active from now on.")),
+        "cancel": Form("cancel", fields("modelSubscription"), done=_("Cancelled. Calls are refused from now on.")),
+    }
+
+    def variables(self) -> dict[str, Any]:
+        return {"ref": f"{self.kwargs['publisher']}/{self.kwargs['model']}"}
+
+    def context(self, data: dict[str, Any]) -> dict[str, Any]:
+        model, viewer = data["model"], data["viewer"]
+        live = model["liveVersion"]
+        versions = [edge["node"] for edge in model["versions"]["edges"]]
+        playable = [version for version in versions if version["status"] in ("LIVE", "READY")]
+        return {
+            "own": viewer is not None and viewer["tenant"]["slug"] == model["publisher"]["slug"],
+            "playable": playable,
+            "playground": {"model": model["ref"], "versions": playable},
+            "samples": samples(
+                url=self.request.build_absolute_uri(reverse("graphql")),
+                ref=model["ref"],
+                tensors=live["inputs"] if live else [],
+            ),
+        }
+
+
+class Publisher(Page):
+    name = "publisher"
+    subject = "publisher"
+
+    def variables(self) -> dict[str, Any]:
+        return self.kwargs | window(self.request.GET, CARDS)
+
+
+class Usage(Page):
+    name = "usage"
+    members_only = True
+    forms = {"cancel": Form("cancel", fields("modelSubscription"), done=_("Cancelled. Calls are refused from now on."))}
+
+    def variables(self) -> dict[str, Any]:
+        return window(self.request.GET, ROWS) | {"subscriptionsAfter": self.request.GET.get("subscriptions") or None}
+
+
+def new_key(posted: QueryDict) -> dict[str, Any]:
+    days = posted.get("days", "")
+    lifetime = timedelta(days=int(days)) if days in LIFETIMES and days else None
+    return {
+        "name": posted.get("name", ""),
+        "role": role if (role := posted.get("role")) in KEY_ROLES else "DEVELOPER",
+        "expiresAt": (timezone.now() + lifetime).isoformat() if lifetime else None,
+    }
+
+
+class Keys(Page):
+    name = "keys"
+    members_only = True
+    forms = {
+        # The secret is in this one answer and never again: no redirect can carry it.
+        "create": Form("create_key", new_key),
+        "revoke": Form("revoke_key", fields("apiKey"), done=_("Revoked. The key is refused from now on.")),
+    }
+
+    def variables(self) -> dict[str, Any]:
+        return window(self.request.GET, ROWS)
+
+    def context(self, data: dict[str, Any]) -> dict[str, Any]:
+        return {"lifetimes": LIFETIMES, "key_roles": KEY_ROLES}
