@@ -1,0 +1,62 @@
+"""Bodies that are too large are refused before they are read: Django under ASGI spools all of a body before any view runs."""
+
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from .limits import MAX_BODY_BYTES
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class BodyLimit:
+    """ASGI: answers 413 to a body of more than `most` bytes, by its Content-Length or else as soon as it is past that."""
+
+    def __init__(self, app: App, most: int = MAX_BODY_BYTES) -> None:
+        self.app = app
+        self.most = most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        if declared.isdigit() and int(declared) > self.most:
+            await self._refuse(send)
+            return
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            # To the application this caller is gone: it gives up without an answer.
+            return {"type": "http.disconnect"} if received > self.most else message
+
+        started = False
+
+        async def noted(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        await self.app(scope, counted, noted)
+        if received > self.most and not started:
+            await self._refuse(send)
+
+    async def _refuse(self, send: Send) -> None:
+        message = _("The body has more than %(most)d bytes, which is the most that is read.") % {"most": self.most}
+        body = json.dumps({"errors": [{"message": message, "extensions": {"code": "BAD_REQUEST"}}]}).encode()
+        headers = [
+            (b"content-type", b"application/json; charset=utf-8"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
+        await send({"type": "http.response.start", "status": 413, "headers": headers})
+        await send({"type": "http.response.body", "body": body})

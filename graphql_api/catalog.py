@@ -1,0 +1,208 @@
+"""The catalogue: models and their versions as anybody may browse them."""
+
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import strawberry
+import strawberry_django
+from django.db.models import Prefetch, QuerySet
+from strawberry import relay
+from strawberry.scalars import JSON
+from strawberry_django.optimizer import OptimizerStore, optimize
+
+from marketplace.catalog import models as catalog
+from marketplace.catalog.models import Datatype, Direction, MLModel, ModelTask, ModelVersionStatus, Visibility
+from marketplace.subscriptions import models as subscriptions
+from marketplace.tenants.models import Tenant
+
+from .cards import rendered
+from .connections import Connection, Order, Page, paginate, related
+from .context import Info
+from .scalars import BigInt
+from .searching import NEWEST_FIRST, Facets, ModelFilter, ModelOrder, ModelSearch
+
+if TYPE_CHECKING:
+    from .subscriptions import ModelSubscription, Plan
+
+strawberry.enum(ModelTask)
+strawberry.enum(Visibility)
+strawberry.enum(ModelVersionStatus)
+strawberry.enum(Datatype, description="Datatypes and names as the Open Inference Protocol (v2) has them.")
+
+BY_NUMBER = Order("number", ("number",))
+
+
+@strawberry_django.type(catalog.TensorSpec)
+class TensorSpec:
+    name: str
+    datatype: Datatype
+    shape: list[BigInt] = strawberry_django.field(description="-1 for a dynamic dimension.")
+    content_type: str | None = strawberry_django.field(
+        description="text/plain, image/png, application/x-class-scores, ...: what a person would send or see."
+    )
+    labels: list[str] | None = strawberry_django.field(description="For class scores: the name of each index.")
+    example: JSON | None = strawberry_django.field(description="A value to try, flat and row-major.")
+    example_shape: list[BigInt] | None
+
+
+def _tensors(direction: Direction, description: str) -> Any:
+    attribute = f"{direction.value.lower()}_specs"
+
+    def resolve(self: Any) -> Any:
+        known = getattr(self, attribute, None)
+        return self.tensors.filter(direction=direction).order_by("position") if known is None else known
+
+    rows = catalog.TensorSpec.objects.filter(direction=direction).order_by("position")
+    return strawberry_django.field(
+        resolver=resolve,
+        graphql_type=list[TensorSpec],
+        description=description,
+        prefetch_related=[lambda _info: Prefetch("tensors", queryset=rows.all(), to_attr=attribute)],
+    )
+
+
+@strawberry_django.type(catalog.ModelVersion, description="One immutable artefact of a model, under its number.")
+class ModelVersion(relay.Node):
+    number: int
+    status: ModelVersionStatus
+    format: str = strawberry_django.field(description="onnx, ...")
+    sha256: str
+    size_bytes: BigInt
+    release_notes: str
+    created_at: datetime
+    inputs = _tensors(Direction.INPUT, "What it takes.")
+    outputs = _tensors(Direction.OUTPUT, "What it gives.")
+
+
+_MODEL_KEY = OptimizerStore.with_hints(only=["model_id"])
+
+
+def _viewer_subscriptions(info: Info) -> "QuerySet[subscriptions.ModelSubscription]":
+    rows = subscriptions.ModelSubscription.objects.visible_to(info.context.principal).current()
+    return optimize(rows, info, store=_MODEL_KEY)
+
+
+def _plans_on_offer(info: Info) -> "QuerySet[subscriptions.Plan]":
+    return subscriptions.Plan.objects.visible_to(info.context.principal).filter(hidden_at=None)
+
+
+@strawberry_django.type(MLModel, name="Model")
+class Model(relay.Node):
+    name: str
+    display_name: str
+    summary: str
+    card: str = strawberry_django.field(description="Markdown, as the publisher wrote it.")
+    task: ModelTask
+    tags: list[str]
+    license: str
+    visibility: Visibility
+    publisher: "Publisher"
+    created_at: datetime
+    updated_at: datetime
+    live_version: ModelVersion | None = strawberry_django.field(
+        description="The version that answers when a caller names none."
+    )
+    subscriber_count: int
+    versions = related(
+        "versions",
+        back="model",
+        graphql_type=Connection[ModelVersion],
+        order=BY_NUMBER,
+        visible=catalog.ModelVersion.objects.visible_to,
+        description="Those the caller may see, newest first: a publisher its drafts, others what was released.",
+    )
+
+    @strawberry_django.field(
+        only=["name", "publisher__slug"], select_related=["publisher"], description="publisher/name, as in acme/digits."
+    )
+    def ref(self: Any) -> str:
+        return f"{self.publisher.slug}/{self.name}"
+
+    @strawberry_django.field(only=["card"], description="The card, rendered and sanitised.")
+    def card_html(self: Any) -> str:
+        return rendered(self.card)
+
+    @strawberry_django.field(
+        graphql_type=list[Annotated["Plan", strawberry.lazy(".subscriptions")]],
+        prefetch_related=[lambda info: Prefetch("plans", queryset=_plans_on_offer(info), to_attr="plans_on_offer")],
+        description="What is on offer.",
+    )
+    def plans(self: Any, info: Info) -> Any:
+        known = getattr(self, "plans_on_offer", None)
+        return _plans_on_offer(info).filter(model=self.pk) if known is None else known
+
+    @strawberry_django.field(
+        graphql_type=Annotated["ModelSubscription", strawberry.lazy(".subscriptions")] | None,
+        prefetch_related=[
+            lambda info: Prefetch(
+                "model_subscriptions", queryset=_viewer_subscriptions(info), to_attr="viewer_subscriptions"
+            )
+        ],
+        description="The caller's own subscription to this model.",
+    )
+    def viewer_subscription(self: Any, info: Info) -> Any:
+        known = getattr(self, "viewer_subscriptions", None)
+        if known is None:
+            return _viewer_subscriptions(info).filter(model=self.pk)
+        return known[0] if known else None
+
+
+@strawberry.type
+class ModelConnection(Connection[Model]):
+    search: strawberry.Private[ModelSearch]
+
+    @strawberry.field(description="Counted in SQL, each only when it is asked for.")
+    def facets(self) -> Facets:
+        return Facets(search=self.search)
+
+
+@strawberry_django.type(Tenant, name="Publisher", description="The public face of a tenant that publishes.")
+class Publisher(relay.Node):
+    slug: str
+    name: str
+    models = related(
+        "models",
+        back="publisher",
+        graphql_type=ModelConnection,
+        connection=lambda publisher, info: partial(
+            ModelConnection, search=ModelSearch(info.context.principal, None, ModelFilter(publisher=publisher.slug))
+        ),
+        only=["slug"],
+        order=NEWEST_FIRST,
+        visible=MLModel.objects.visible_to,
+        description="Those the caller may see, newest first.",
+    )
+
+
+@strawberry.type
+class CatalogQuery:
+    @strawberry.field(
+        description="Public models plus those the caller's tenant may see. "
+        "Keyset cursors: page 10,000 costs what page 1 costs."
+    )
+    def models(
+        self,
+        info: Info,
+        search: str | None = None,
+        filter: ModelFilter | None = None,
+        order_by: ModelOrder = ModelOrder.RELEVANCE,
+        first: int | None = None,
+        after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
+    ) -> ModelConnection:
+        found = ModelSearch(info.context.principal, search, filter)
+        page = Page(first, after, last, before)
+        connection: ModelConnection = paginate(
+            partial(ModelConnection, search=found), found.rows(), found.order(order_by), page, info
+        )
+        return connection
+
+    @strawberry_django.field(graphql_type=Model | None, description="`ref` is publisher/name, as in acme/digits.")
+    def model(self, info: Info, ref: str) -> "QuerySet[MLModel]":
+        return MLModel.objects.by_ref(ref).visible_to(info.context.principal)
+
+    @strawberry.field(graphql_type=Publisher | None)
+    def publisher(self, slug: str) -> Tenant | None:
+        return Tenant.objects.publishers().filter(slug=slug.replace("\0", "")).first()

@@ -1,0 +1,50 @@
+"""Who asks, and in which request: what every resolver is given."""
+
+from dataclasses import dataclass
+
+import strawberry
+from asgiref.sync import sync_to_async
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
+
+from marketplace.access import Principal
+from marketplace.errors import Unauthenticated
+from marketplace.tenants.authentication import principal_from_key, principal_from_session
+
+_ATTRIBUTE = "_graphql_context"
+
+
+@dataclass(slots=True)
+class Context:
+    """`principal` is resolved once for each HTTP request; only `actForTenant` changes it."""
+
+    request: HttpRequest
+    principal: Principal
+
+
+Info = strawberry.Info[Context, None]
+
+
+async def context_of(request: HttpRequest) -> Context:
+    """Raises Unauthenticated for an API key that is not valid."""
+    context: Context | None = getattr(request, _ATTRIBUTE, None)
+    if context is None:
+        secret = bearer(request)
+        if secret is None:
+            principal = await sync_to_async(principal_from_session)(request)
+        else:
+            principal = await sync_to_async(principal_from_key)(secret)
+        context = Context(request, principal)
+        setattr(request, _ATTRIBUTE, context)
+    return context
+
+
+def bearer(request: HttpRequest) -> str | None:
+    """The key of `Authorization: Bearer <key>`; None without that header. Raises Unauthenticated for another scheme."""
+    header = request.headers.get("Authorization")
+    if header is None:
+        return None
+    scheme, _space, secret = header.partition(" ")
+    if scheme.lower() != "bearer" or not secret.strip():
+        raise Unauthenticated(_("Send an API key as `Authorization: Bearer <key>`."))
+    return secret.strip()

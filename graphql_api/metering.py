@@ -1,0 +1,81 @@
+"""What a tenant has used, and may still use."""
+
+from datetime import datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+
+import strawberry
+import strawberry_django
+from strawberry import relay
+
+from inference.tensors import unpack
+from marketplace.metering import models as metering
+from marketplace.metering.models import HoldState
+
+from .catalog import Model, ModelVersion
+from .connections import Order
+from .tensors import Tensor
+
+LATEST_FIRST = Order("latest", ("id",))
+
+
+@strawberry.type
+class Money:
+    amount: Decimal
+    currency: str = strawberry.field(description="ISO 4217.")
+
+
+@strawberry.type(description="At every instant: limit = settled + held + remaining.")
+class Quota:
+    period_start: datetime
+    period_end: datetime
+    limit: Decimal
+    settled: Decimal = strawberry.field(description="Delivered and charged.")
+    held: Decimal = strawberry.field(description="Set aside for calls that run now.")
+
+    @strawberry.field
+    def remaining(self) -> Decimal:
+        return self.limit - self.settled - self.held
+
+
+@strawberry.enum
+class InvocationStatus(Enum):
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+@strawberry_django.type(
+    metering.Hold, name="Invocation", description="One call of one version by one tenant, on whatever protocol."
+)
+class Invocation(relay.Node):
+    model: Model = strawberry_django.field(field_name="version__model")
+    version: ModelVersion
+    units: Decimal = strawberry_django.field(field_name="charged", description="What was charged.")
+    latency_ms: float | None
+    created_at: datetime
+
+    @strawberry_django.field(only=["state", "released_because"])
+    def status(self: Any) -> InvocationStatus:
+        if self.state == HoldState.HELD:
+            return InvocationStatus.RUNNING
+        if self.state == HoldState.SETTLED:
+            return InvocationStatus.SUCCEEDED
+        return InvocationStatus.CANCELLED if self.released_because == "CANCELLED" else InvocationStatus.FAILED
+
+    @strawberry_django.field(
+        select_related=["stored_answer"],
+        description="Null until it has succeeded, and where the answer is not kept: only calls with an idempotency key "
+        "are, for their retries.",
+    )
+    def outputs(self: Any) -> list[Tensor] | None:
+        delivered = getattr(self, "delivered", None)
+        if delivered is None:
+            kept = getattr(self, "stored_answer", None)
+            if kept is None:
+                return None
+            delivered = unpack(bytes(kept.content))
+        return [Tensor(tensor=tensor) for tensor in delivered]

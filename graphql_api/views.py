@@ -1,0 +1,202 @@
+"""GraphQL over HTTP (the GraphQL Foundation's specification of that name), and GraphiQL for a browser's GET."""
+
+import json
+import re
+from http import HTTPStatus
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.middleware.csrf import CsrfViewMiddleware
+from django.shortcuts import render
+from django.utils.translation import gettext as _
+from django.views.decorators.csrf import csrf_exempt
+
+from marketplace.errors import MarketplaceError
+
+from .context import bearer, context_of
+from .errors import request_error
+from .execution import Answer, MutationRefusedError, run
+from .limits import MAX_ANONYMOUS_BODY_BYTES, MAX_BODY_BYTES
+
+JSON = "application/json"
+GRAPHQL_RESPONSE = "application/graphql-response+json"
+HTML = "text/html"
+
+_HALF_OF_A_SURROGATE_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+class RequestRefusedError(Exception):
+    def __init__(self, status: HTTPStatus, message: str, code: str = "BAD_REQUEST", **headers: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+@csrf_exempt
+async def graphql_view(request: HttpRequest) -> HttpResponse:
+    """CSRF is enforced here, for sessions only: a Bearer key is nothing that a browser sends on its own."""
+    media_type = None
+    try:
+        if request.method not in ("GET", "POST"):
+            raise RequestRefusedError(
+                HTTPStatus.METHOD_NOT_ALLOWED, _("Send GET for queries, POST for all."), Allow="GET, POST"
+            )
+        if _is_a_browser_looking(request):
+            return _graphiql(request)
+        media_type = request.get_preferred_type([JSON, GRAPHQL_RESPONSE])
+        if media_type is None:
+            raise RequestRefusedError(HTTPStatus.NOT_ACCEPTABLE, _("The answer is %(type)s.") % {"type": JSON})
+        return await _answer(request, media_type)
+    except RequestRefusedError as refused:
+        error = {"message": refused.message, "extensions": {"code": refused.code}}
+        response = _response({"errors": [error]}, media_type or JSON, refused.status)
+        for name, value in refused.headers.items():
+            response.headers[name] = value
+        return response
+
+
+async def _answer(request: HttpRequest, media_type: str) -> HttpResponse:
+    try:
+        context = await context_of(request)
+    except MarketplaceError as error:
+        response = _response({"errors": [request_error(error)]}, media_type, HTTPStatus(error.http_status))
+        response.headers["WWW-Authenticate"] = "Bearer"
+        return response
+    if request.method == "GET":
+        parameters = _from_query_string(request)
+    else:
+        _check_csrf(request)
+        most = MAX_BODY_BYTES if context.principal.tenant_id else MAX_ANONYMOUS_BODY_BYTES
+        parameters = _from_body(request, most)
+    try:
+        answer = await run(context, *_checked(parameters), only_queries=request.method == "GET")
+    except MutationRefusedError:
+        raise RequestRefusedError(HTTPStatus.METHOD_NOT_ALLOWED, _("Send mutations by POST."), Allow="POST") from None
+    return _response(_content(answer), media_type, _status(answer, media_type))
+
+
+def _is_a_browser_looking(request: HttpRequest) -> bool:
+    return (
+        bool(settings.GRAPHIQL)
+        and request.method == "GET"
+        and "query" not in request.GET
+        and request.get_preferred_type([JSON, GRAPHQL_RESPONSE, HTML]) == HTML
+    )
+
+
+def _graphiql(request: HttpRequest) -> HttpResponse:
+    response = render(request, "graphql_api/graphiql.html")
+    # Its icons and fonts are data: URLs inside its style sheet, and its editor writes style sheets of its own.
+    response._csp_update = {"style-src": ["'unsafe-inline'"], "font-src": ["'self'", "data:"]}  # type: ignore[attr-defined]
+    return response
+
+
+def _check_csrf(request: HttpRequest) -> None:
+    if bearer(request) is not None or settings.SESSION_COOKIE_NAME not in request.COOKIES:
+        return
+    check = _CsrfCheck(lambda _request: HttpResponse())
+    check.process_request(request)
+    reason = check.process_view(request, lambda _request: HttpResponse(), (), {})
+    if reason is not None:
+        raise RequestRefusedError(
+            HTTPStatus.FORBIDDEN,
+            _("A session's request needs its CSRF token in the header X-CSRFToken. %(why)s") % {"why": reason},
+            "CSRF",
+        )
+
+
+class _CsrfCheck(CsrfViewMiddleware):
+    def _reject(self, request: HttpRequest, reason: str) -> Any:
+        """The reason, where Django's own would answer with a page."""
+        return reason
+
+
+def _from_query_string(request: HttpRequest) -> dict[str, Any]:
+    parameters: dict[str, Any] = {name: request.GET[name] for name in ("query", "operationName") if name in request.GET}
+    for name in ("variables", "extensions"):
+        if request.GET.get(name):
+            parameters[name] = _parsed(request.GET[name].encode(), name)
+    return parameters
+
+
+def _from_body(request: HttpRequest, most: int) -> dict[str, Any]:
+    if request.content_type != JSON or (request.content_params or {}).get("charset", "utf-8").lower() not in (
+        "utf-8",
+        "utf8",
+    ):
+        raise RequestRefusedError(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, _("Send the body as %(type)s in UTF-8.") % {"type": JSON}
+        )
+    length = request.headers.get("Content-Length", "")
+    if length.isdecimal() and int(length) > most:
+        raise too_large(most)
+    body = request.body
+    if len(body) > most:
+        raise too_large(most)
+    parameters = _parsed(body, _("The body"))
+    if isinstance(parameters, list):
+        raise RequestRefusedError(HTTPStatus.BAD_REQUEST, _("Batches are not supported: send one request at a time."))
+    if not isinstance(parameters, dict):
+        raise RequestRefusedError(HTTPStatus.BAD_REQUEST, _("The body is a JSON object with a `query`."))
+    return parameters
+
+
+def too_large(most: int) -> RequestRefusedError:
+    return RequestRefusedError(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        _("The body has more than %(most)d bytes, which is the most that is read.") % {"most": most},
+    )
+
+
+def _parsed(text: bytes, what: str) -> Any:
+    try:
+        value = json.loads(text.decode(), parse_constant=_refuse_constant)
+        if _HALF_OF_A_SURROGATE_PAIR.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise RequestRefusedError(
+            HTTPStatus.BAD_REQUEST, _("%(what)s is not JSON (RFC 8259) in UTF-8.") % {"what": what}
+        ) from error
+    return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+def _checked(parameters: dict[str, Any]) -> tuple[str, dict[str, Any] | None, str | None]:
+    document, variables, name = (parameters.get(key) for key in ("query", "variables", "operationName"))
+    if not isinstance(document, str) or not document.strip():
+        raise RequestRefusedError(HTTPStatus.BAD_REQUEST, _("`query` is missing: it is the document, a string."))
+    if variables is not None and not isinstance(variables, dict):
+        raise RequestRefusedError(HTTPStatus.BAD_REQUEST, _("`variables` is an object."))
+    if name is not None and not isinstance(name, str):
+        raise RequestRefusedError(HTTPStatus.BAD_REQUEST, _("`operationName` is a string."))
+    if not isinstance(parameters.get("extensions"), dict | None):
+        raise RequestRefusedError(HTTPStatus.BAD_REQUEST, _("`extensions` is an object."))
+    return document, variables, name or None
+
+
+def _content(answer: Answer) -> dict[str, Any]:
+    content: dict[str, Any] = {"errors": answer.errors} if answer.errors else {}
+    if answer.executed:
+        content["data"] = answer.data
+    return content
+
+
+def _status(answer: Answer, media_type: str) -> HTTPStatus:
+    """400 for a request that was refused; clients of plain application/json expect 200 for all that GraphQL answers."""
+    return HTTPStatus.OK if answer.executed or media_type == JSON else HTTPStatus.BAD_REQUEST
+
+
+def _response(content: dict[str, Any], media_type: str, status: HTTPStatus) -> HttpResponse:
+    response = HttpResponse(
+        json.dumps(content, separators=(",", ":"), allow_nan=False), content_type=f"{media_type}; charset=utf-8"
+    )
+    response.status_code = status
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Vary"] = "Accept, Authorization, Cookie"
+    return response
