@@ -1,4 +1,4 @@
-"""Bodies that are too large are refused before they are read: Django under ASGI spools all of a body before any view runs."""
+"""Bodies that are too large are refused before they are read: under ASGI, Django spools a body before any view runs."""
 
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -16,7 +16,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class BodyLimit:
-    """ASGI: answers 413 to a body of more than `most` bytes, by its Content-Length or else as soon as it is past that."""
+    """ASGI: answers 413 to a body of more than `most` bytes, by its Content-Length or as soon as it is past that."""
 
     def __init__(self, app: App, most: int = MAX_BODY_BYTES) -> None:
         self.app = app

@@ -14,6 +14,8 @@ from graphql import GraphQLError
 
 from marketplace.errors import MarketplaceError
 
+from .context import DATABASE_IS_AWAY, records_out_of_reach
+
 log = logging.getLogger(__name__)
 
 
@@ -104,6 +106,9 @@ def _formatted(error: GraphQLError) -> dict[str, Any]:
     cause = error.original_error
     while isinstance(cause, GraphQLError) and cause.original_error is not None:
         cause = cause.original_error
+    if isinstance(cause, DATABASE_IS_AWAY):
+        log.warning("the database is away: %s", cause)
+        cause = records_out_of_reach()
     answer: dict[str, Any] = dict(error.formatted)
     if isinstance(cause, MarketplaceError):
         answer["message"] = cause.message

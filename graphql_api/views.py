@@ -63,7 +63,8 @@ async def _answer(request: HttpRequest, media_type: str) -> HttpResponse:
         context = await context_of(request)
     except MarketplaceError as error:
         response = _response({"errors": [request_error(error)]}, media_type, HTTPStatus(error.http_status))
-        response.headers["WWW-Authenticate"] = "Bearer"
+        if error.http_status == HTTPStatus.UNAUTHORIZED:
+            response.headers["WWW-Authenticate"] = "Bearer"
         return response
     if request.method == "GET":
         parameters = _from_query_string(request)

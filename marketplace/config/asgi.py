@@ -12,6 +12,8 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from graphql_api.bodies import BodyLimit
+
 
 class HashedStaticFiles(StaticFiles):
     """Static files whose names carry their content's hash, so that a browser need never ask twice."""
@@ -23,9 +25,14 @@ class HashedStaticFiles(StaticFiles):
         return response
 
 
-application = Starlette(
-    routes=[
-        Mount(f"/{settings.STATIC_URL.strip('/')}", HashedStaticFiles(directory=settings.STATIC_ROOT, check_dir=False)),
-        Mount("/", get_asgi_application()),
-    ]
+application = BodyLimit(
+    Starlette(
+        routes=[
+            Mount(
+                f"/{settings.STATIC_URL.strip('/')}",
+                HashedStaticFiles(directory=settings.STATIC_ROOT, check_dir=False),
+            ),
+            Mount("/", get_asgi_application()),
+        ]
+    )
 )
