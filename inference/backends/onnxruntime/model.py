@@ -94,10 +94,11 @@ class TritonPythonModel:
         self.inputs = {argument.name: argument for argument in self.session.get_inputs()}
         self.outputs = {argument.name: argument for argument in self.session.get_outputs()}
         self.check(json.loads(args["model_config"]))
-        # numpy has no bfloat16: such tensors change hands as DLPack.
-        self.bfloat16 = any(
-            argument.type == "tensor(bfloat16)" for argument in (*self.inputs.values(), *self.outputs.values())
-        )
+        types = {argument.type for argument in (*self.inputs.values(), *self.outputs.values())}
+        # numpy has no bfloat16: such tensors change hands as DLPack, which in turn has no strings.
+        self.bfloat16 = "tensor(bfloat16)" in types
+        if self.bfloat16 and "tensor(string)" in types:
+            raise pb_utils.TritonModelException("a model with both bfloat16 and string tensors cannot be run")
 
     def check(self, config):
         """A configuration that does not fit the graph fails to load, and not at the first call."""

@@ -1,0 +1,202 @@
+"""What publishers upload: kept under the hash of its bytes, and read for its signature."""
+
+import hashlib
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from onnx import TensorProto, helper
+
+from inference import artifacts
+from inference.ensembles import read_ensemble
+from inference.formats import read_signature
+from inference.repository import triton_models
+from inference.tensors import Datatype, Signature, TensorSpec
+from marketplace.errors import ValidationProblem
+from tests.inference import graphs
+from tests.inference.ensembles import TEXT, archive, described, pipeline, step, words
+
+HELLO = hashlib.sha256(b"hello").hexdigest()
+MAPS = {"text": "text"}, {"input_ids": "input_ids", "attention_mask": "attention_mask"}
+TOKENIZER = {"tokenizer/tokenizer.json": b"{}"}
+
+
+class TestStore:
+    def test_bytes_and_files_are_kept_under_their_sha256(self, tmp_path: Path) -> None:
+        root, file = tmp_path / "objects", tmp_path / "upload"
+        file.write_bytes(b"hello")
+
+        assert artifacts.put(root, b"hello") == (HELLO, 5)
+        assert artifacts.put(root, file) == (HELLO, 5)
+
+        assert artifacts.get(root, HELLO) == b"hello"
+        assert [path.relative_to(root) for path in root.rglob("*") if path.is_file()] == [Path(HELLO[:2], HELLO)]
+
+    def test_a_file_that_has_changed_is_not_given_out(self, tmp_path: Path) -> None:
+        artifacts.put(tmp_path, b"hello")
+        artifacts.path_of(tmp_path, HELLO).write_bytes(b"jello")
+
+        with pytest.raises(artifacts.CorruptArtifact):
+            artifacts.get(tmp_path, HELLO)
+
+        artifacts.put(tmp_path, b"hello")
+        assert artifacts.get(tmp_path, HELLO) == b"hello"
+
+    def test_an_upload_that_breaks_off_leaves_nothing(self, tmp_path: Path) -> None:
+        with pytest.raises(IsADirectoryError):
+            artifacts.put(tmp_path / "objects", tmp_path)
+
+        assert list((tmp_path / "objects").iterdir()) == []
+
+    def test_what_is_missing_is_not_found_and_a_name_is_only_ever_a_hash(self, tmp_path: Path) -> None:
+        with pytest.raises(FileNotFoundError):
+            artifacts.get(tmp_path, HELLO)
+        with pytest.raises(ValueError, match="not a SHA-256"):
+            artifacts.get(tmp_path, "../" + HELLO[3:])
+
+
+class TestOnnxSignature:
+    def test_symbolic_dimensions_are_dynamic_and_a_scalar_has_one_element(self) -> None:
+        artifact = graphs.model(
+            [helper.make_node("Identity", ["x"], ["y"]), helper.make_node("Identity", ["k"], ["l"])],
+            [graphs.value("x", Datatype.FP16, ["batch", 3, None]), graphs.value("k", Datatype.BYTES, [])],
+            [graphs.value("y", Datatype.FP16, ["batch", 3, None]), graphs.value("l", Datatype.BYTES, [])],
+        )
+
+        assert read_signature(artifact) == Signature(
+            (TensorSpec("x", Datatype.FP16, (-1, 3, -1)), TensorSpec("k", Datatype.BYTES, (1,))),
+            (TensorSpec("y", Datatype.FP16, (-1, 3, -1)), TensorSpec("l", Datatype.BYTES, (1,))),
+        )
+
+    def test_every_datatype_is_known(self) -> None:
+        signature = read_signature(graphs.identity(list(Datatype)))
+
+        assert [spec.datatype for spec in signature.inputs] == list(Datatype)
+
+    def test_weights_listed_as_inputs_are_not_asked_for(self) -> None:
+        weight = helper.make_tensor("w", TensorProto.FLOAT, [1], [2.0])
+        values = [graphs.value(name, Datatype.FP32, [1]) for name in ("x", "w", "y")]
+        artifact = graphs.model([helper.make_node("Mul", ["x", "w"], ["y"])], values[:2], values[2:], [weight])
+
+        assert [spec.name for spec in read_signature(artifact).inputs] == ["x"]
+
+    @pytest.mark.parametrize(("symbols", "batched"), [(("n", "n"), True), (("n", "m"), False), ((None, "n"), False)])
+    def test_leading_dimensions_are_one_where_the_graph_says_so(
+        self, symbols: tuple[str | None, ...], batched: bool
+    ) -> None:
+        inputs = [graphs.value(name, Datatype.FP32, [symbol]) for name, symbol in zip("ab", symbols, strict=True)]
+        outputs = [graphs.value("c", Datatype.FP32, [None])]
+        artifact = graphs.model([helper.make_node("Concat", ["a", "b"], ["c"], axis=0)], inputs, outputs)
+
+        assert read_signature(artifact).batched is batched
+
+    @pytest.mark.parametrize(
+        "artifact",
+        [
+            b"",
+            b"garbage",
+            graphs.model([], [], [helper.make_tensor_value_info("y", TensorProto.COMPLEX64, [1])]),
+            graphs.model([], [], [helper.make_tensor_sequence_value_info("y", TensorProto.FLOAT, [1])]),
+            graphs.model([], [], [graphs.value("y", Datatype.FP32, None)]),
+        ],
+        ids=["empty", "garbage", "complex", "sequence", "no rank"],
+    )
+    def test_what_cannot_be_served_is_refused(self, artifact: bytes) -> None:
+        with pytest.raises(ValidationProblem) as caught:
+            read_signature(artifact)
+        assert caught.value.path == "input.artifact"
+
+
+class TestEnsemble:
+    def test_its_signature_is_what_it_says(self) -> None:
+        assert read_signature(pipeline(words("the")), "ensemble") == TEXT
+
+    def test_its_steps_load_before_itself_under_names_of_their_own(self) -> None:
+        models = triton_models("018f-v1", "ensemble", pipeline(b"{}"), TEXT)
+
+        assert [model.name for model in models] == ["018f-v1.tokenizer", "018f-v1"]
+        assert models[0].files == {"1/tokenizer.json": b"{}"}
+        assert models[0].config["instance_group"] == [{"kind": "KIND_AUTO", "count": 1}]
+        assert models[1].config["ensemble_scheduling"]["step"] == [
+            {
+                "model_name": "018f-v1.tokenizer",
+                "model_version": -1,
+                "input_map": {"text": "text"},
+                "output_map": {"input_ids": "input_ids", "attention_mask": "attention_mask"},
+            }
+        ]
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"backend": "python", "files": {"model.py": "tokenizer/model.py"}},
+            {"files": {"tokenizer.json": "tokenizer/tokenizer.json", "model.py": "tokenizer/tokenizer.json"}},
+            {"files": {"../tokenizer.json": "tokenizer/tokenizer.json"}},
+            {"files": {"tokenizer.json": "tokenizer/elsewhere.json"}},
+            {"files": {"tokenizer.json": "network/tokenizer.json"}},
+            {"files": {"tokenizer.json": 7}},
+            {"files": None},
+            {"name": "../up"},
+            {"name": ""},
+            {"name": 7},
+            {"backend": ["tokenizer"]},
+            {"inputs": [{"name": "text", "datatype": "STRING", "shape": [-1]}]},
+            {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [-2]}]},
+            {"inputs": [{"name": "text", "datatype": "BYTES", "shape": "1"}]},
+            {"inputs": "text"},
+            {"input_map": {}},
+            {"input_map": {"text": "nowhere"}},
+            {"input_map": {"text": ["text"]}},
+            {"output_map": {"tokens": "input_ids"}},
+            {"output_map": {"input_ids": "input_ids"}},
+        ],
+        ids=json.dumps,
+    )
+    def test_a_step_that_does_not_hold_together_is_refused(self, changes: dict[str, Any]) -> None:
+        """A backend is code, so that a publisher has no other than these, and only their files."""
+        broken = step("tokenizer", "tokenizer", TEXT, *MAPS) | changes
+
+        with pytest.raises(ValidationProblem) as caught:
+            read_ensemble(archive(TEXT, broken, files=TOKENIZER | {"tokenizer/model.py": b""}))
+        assert caught.value.path == "input.artifact"
+
+    @pytest.mark.parametrize(
+        "members",
+        [
+            {},
+            {"ensemble.json": b"{"},
+            {"ensemble.json": b"[]"},
+            {"ensemble.json": b"null"},
+            {"ensemble.json": b"\xff"},
+            {"ensemble.json": b'{"steps": null}'},
+            {"ensemble.json": json.dumps({**described(TEXT), "steps": []}).encode()},
+            {"ensemble.json": json.dumps({**described(TEXT), "steps": {}}).encode()},
+            {"ensemble.json": b"[" * 100_000},
+        ],
+        ids=lambda members: str(members)[:60],
+    )
+    def test_an_archive_without_steps_is_refused(self, members: dict[str, bytes]) -> None:
+        written = io.BytesIO()
+        with zipfile.ZipFile(written, "w") as zipped:
+            for path, content in members.items():
+                zipped.writestr(path, content)
+
+        with pytest.raises(ValidationProblem):
+            read_ensemble(written.getvalue())
+
+    def test_what_is_no_zip_and_what_is_cut_short_are_refused(self) -> None:
+        whole = pipeline(b"{}")
+
+        for broken in (b"", b"garbage", whole[:-30], whole[:40], whole.replace(b"{}", b"[]")):
+            with pytest.raises(ValidationProblem):
+                read_ensemble(broken)
+
+    def test_two_steps_of_one_name_and_more_than_sixteen_are_refused(self) -> None:
+        one = step("tokenizer", "tokenizer", TEXT, *MAPS)
+
+        for steps in ([one, one], [{**one, "name": f"step_{number}"} for number in range(17)]):
+            with pytest.raises(ValidationProblem):
+                read_ensemble(archive(TEXT, *steps, files=TOKENIZER))
