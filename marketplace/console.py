@@ -55,6 +55,10 @@ class Console(UnfoldAdminSite):
     def logout(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         return LogoutView.as_view(next_page="/")(request)
 
+    def search(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Nothing: unfold's finds only what the menu shows, and remembers it for the other console too."""
+        return HttpResponse()
+
     def get_sidebar_list(self, request: HttpRequest) -> list[dict[str, Any]]:
         """One group of links per room, as unfold's navigation wants them."""
         return [
@@ -117,6 +121,7 @@ class EndlessAdmin(ReadOnlyAdmin):
 
 
 class ReadOnlyInline(TabularInline):  # type: ignore[misc]
+    hide_title = True
     extra = 0
     max_num = 0
     can_delete = False

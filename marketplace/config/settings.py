@@ -154,6 +154,22 @@ LOGIN_REDIRECT_URL = "/"
 EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
 
 UNFOLD = {
+    # The site's own green (frontend/static/site.css: --accent).
+    "COLORS": {
+        "primary": {
+            "50": "#f0faf6",
+            "100": "#e2f1eb",
+            "200": "#c1e3d6",
+            "300": "#93cfb8",
+            "400": "#56cba1",
+            "500": "#1f9a72",
+            "600": "#0b6b4f",
+            "700": "#08533d",
+            "800": "#064231",
+            "900": "#053527",
+            "950": "#02211a",
+        }
+    },
     "SITE_URL": "/",
     "SHOW_VIEW_ON_SITE": False,
     "ACCOUNT": {"navigation": [{"title": _("Change password"), "link": reverse_lazy("account_change_password")}]},

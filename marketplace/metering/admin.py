@@ -16,7 +16,17 @@ class QuotaAdmin(EndlessAdmin):
 
 @admin.register(Hold)
 class HoldAdmin(EndlessAdmin):
-    list_display = ("id", "tenant", "version", "state", "released_because", "units", "charged", "created_at", "latency_ms")
+    list_display = (
+        "id",
+        "tenant",
+        "version",
+        "state",
+        "released_because",
+        "units",
+        "charged",
+        "created_at",
+        "latency_ms",
+    )
     list_filter = ("state",)
     list_select_related = ("tenant", "version__model")
     search_fields = ("=tenant__slug", "=idempotency_key")

@@ -93,14 +93,26 @@ class ApiKeyAdmin(ReadOnlyAdmin):
     list_filter = ("role", ("revoked_at", admin.EmptyFieldListFilter))
     list_select_related = ("tenant",)
     search_fields = ("prefix", "name", "tenant__slug")
-    fields = ("prefix", "name", "tenant", "created_by", "role", "created_at", "last_used_at", "expires_at", "revoked_at")
+    fields = (
+        "prefix",
+        "name",
+        "tenant",
+        "created_by",
+        "role",
+        "created_at",
+        "last_used_at",
+        "expires_at",
+        "revoked_at",
+    )
     ordering = ("-pk",)
     actions = ("revoke",)
 
     @admin.action(description=_("Revoke the chosen keys"), permissions=["revoke"])
     def revoke(self, request: HttpRequest, keys: QuerySet[ApiKey]) -> None:
         count = keys.filter(revoked_at=None).update(revoked_at=timezone.now())
-        self.message_user(request, ngettext("%(count)d key revoked.", "%(count)d keys revoked.", count) % {"count": count})
+        self.message_user(
+            request, ngettext("%(count)d key revoked.", "%(count)d keys revoked.", count) % {"count": count}
+        )
 
     def has_revoke_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("tenants.change_apikey")

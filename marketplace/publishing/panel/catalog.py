@@ -5,6 +5,10 @@ from typing import Any
 from django.contrib import admin
 from django.db import models
 from django.http import HttpRequest, HttpResponse
+from django.template.defaultfilters import filesizeformat
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import mark_safe
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.decorators import action, display
@@ -17,7 +21,7 @@ from marketplace.publishing import actions
 from marketplace.subscriptions.models import Plan
 
 from .forms import MLModelForm
-from .site import PanelAdmin, principal_of, publisher_site
+from .site import PanelAdmin, principal_of, publisher_site, shown
 
 STATUS_COLOURS = {
     ModelVersionStatus.LIVE: "success",
@@ -27,7 +31,6 @@ STATUS_COLOURS = {
 
 
 class PanelInline(ReadOnlyInline):
-    show_change_link = True
     per_page = 10
 
     def has_view_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
@@ -37,20 +40,39 @@ class PanelInline(ReadOnlyInline):
 class VersionInline(PanelInline):
     model = ModelVersion
     fk_name = "model"
-    fields = ("number", "status", "format", "created_at", "released_at")
-    readonly_fields = ("created_at", "released_at")
+    fields = readonly_fields = ("version", "status", "format", "created_at", "released_at")
     ordering = ("-number",)
+
+    @display(description=gettext_lazy("Version"))
+    def version(self, version: ModelVersion) -> str:
+        return _link("catalog_modelversion_change", version, str(version.number))
 
 
 class PlanInline(PanelInline):
     model = Plan
-    fields = ("name", "price", "currency", "included_units", "requests_per_second", "hidden_at")
-    readonly_fields = ("hidden_at",)
+    fields = readonly_fields = ("plan", "monthly", "units", "requests_per_second", "hidden_at")
+
+    @display(description=gettext_lazy("Plan"))
+    def plan(self, plan: Plan) -> str:
+        return _link("subscriptions_plan_change", plan, plan.name)
+
+    @display(description=gettext_lazy("Price per month"))
+    def monthly(self, plan: Plan) -> str:
+        return f"{shown(plan.price)} {plan.currency}"
+
+    @display(description=gettext_lazy("Included units"))
+    def units(self, plan: Plan) -> str:
+        return shown(plan.included_units)
+
+
+def _link(page: str, row: models.Model, text: str) -> str:
+    return format_html('<a class="text-link" href="{}">{}</a>', reverse(f"publish:{page}", args=[row.pk]), text)
 
 
 @admin.register(MLModel, site=publisher_site)
 class MLModelAdmin(PanelAdmin):
     form = MLModelForm
+    icon = "deployed_code"
     list_display = ("display_name", "name", "shown_visibility", "live_number", "subscriber_count", "updated_at")
     list_filter = ("visibility", "task")
     search_fields = ("name", "display_name", "summary")
@@ -85,6 +107,9 @@ class MLModelAdmin(PanelAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: MLModel | None = None) -> tuple[str, ...]:
         return ("name",) if obj else ()
 
+    def get_fields(self, request: HttpRequest, obj: MLModel | None = None) -> tuple[str, ...]:
+        return MLModelForm.Meta.fields
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         return publisher_site.has_permission(request)
 
@@ -107,18 +132,22 @@ class MLModelAdmin(PanelAdmin):
 
 class TensorInline(PanelInline):
     model = TensorSpec
-    fields = ("direction", "name", "datatype", "shape", "content_type")
-    show_change_link = False
+    fields = readonly_fields = ("direction", "name", "kind", "content_type")
+
+    @display(description=gettext_lazy("Datatype and shape"))
+    def kind(self, tensor: TensorSpec) -> str:
+        return f"{tensor.datatype} {tensor.shape}"
 
 
 @admin.register(ModelVersion, site=publisher_site)
 class ModelVersionAdmin(PanelAdmin):
-    list_display = ("__str__", "shown_status", "format", "size_bytes", "created_at", "released_at")
+    icon = "commit"
+    list_display = ("__str__", "shown_status", "format", "size", "created_at", "released_at")
     list_filter = ("status",)
     search_fields = ("model__name", "model__display_name", "sha256")
     ordering = ("-pk",)
-    fields = ("model", "number", "status", "format", "sha256", "size_bytes", "release_notes", "created_at", "released_at")
-    readonly_fields = ("released_at",)
+    fields = ("model", "number", "status", "format", "checksum", "size", "release_notes", "created_at", "released_at")
+    readonly_fields = ("checksum", "size", "released_at")
     inlines = (TensorInline,)
     empty_state = gettext_lazy("A version is one artefact of a model, fixed for good.")
     actions_detail = ("release", "retire")
@@ -131,6 +160,16 @@ class ModelVersionAdmin(PanelAdmin):
         if version.model.releasing_version_id == version.pk:
             return version.status, _("Being loaded")
         return version.status, version.get_status_display()
+
+    @display(description=gettext_lazy("Size"), ordering="size_bytes")
+    def size(self, version: ModelVersion) -> str:
+        return filesizeformat(version.size_bytes)
+
+    @display(description=gettext_lazy("SHA-256"))
+    def checksum(self, version: ModelVersion) -> str:
+        """With places to break the line, for narrow screens."""
+        parts = [(version.sha256[start : start + 16],) for start in range(0, 64, 16)]
+        return format_html_join(mark_safe("<wbr>"), "{}", parts)
 
     @action(
         description=gettext_lazy("Release"), url_path="release", icon="rocket_launch", variant=ActionVariant.PRIMARY

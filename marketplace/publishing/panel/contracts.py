@@ -1,5 +1,6 @@
 """What tenants have of a publisher: plans, who subscribes to them, and who may use a private model."""
 
+from decimal import Decimal
 from typing import Any
 
 from django.contrib import admin
@@ -17,13 +18,14 @@ from marketplace.subscriptions import sharing
 from marketplace.subscriptions.models import ModelSubscription, ModelSubscriptionStatus, Plan
 
 from .forms import GrantForm, PlanForm
-from .site import PanelAdmin, principal_of, publisher_site
+from .site import PanelAdmin, principal_of, publisher_site, shown
 
 
 @admin.register(Plan, site=publisher_site)
 class PlanAdmin(PanelAdmin):
     form = PlanForm
-    list_display = ("name", "model", "price", "currency", "included_units", "overage_price", "rate", "offered")
+    icon = "sell"
+    list_display = ("name", "model", "monthly", "units", "overage", "rate", "offered")
     list_filter = (("hidden_at", admin.EmptyFieldListFilter),)
     search_fields = ("name", "model__name", "model__display_name")
     ordering = ("-pk",)
@@ -32,6 +34,20 @@ class PlanAdmin(PanelAdmin):
 
     def own(self, principal: Principal) -> models.QuerySet[Plan]:
         return Plan.objects.filter(model__publisher_id=principal.tenant_id).select_related("model")
+
+    @display(description=gettext_lazy("Price per month"), ordering="price")
+    def monthly(self, plan: Plan) -> str:
+        return f"{shown(plan.price)} {plan.currency}"
+
+    @display(description=gettext_lazy("Included units"), ordering="included_units")
+    def units(self, plan: Plan) -> str:
+        return shown(plan.included_units)
+
+    @display(description=gettext_lazy("Past them"), ordering="overage_price")
+    def overage(self, plan: Plan) -> str:
+        if plan.overage_price is None:
+            return _("refused")
+        return _("%(price)s %(currency)s each") % {"price": shown(plan.overage_price), "currency": plan.currency}
 
     @display(description=gettext_lazy("Rate"), ordering="requests_per_second")
     def rate(self, plan: Plan) -> str:
@@ -47,6 +63,9 @@ class PlanAdmin(PanelAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Plan | None = None) -> tuple[str, ...]:
         return ("model",) if obj else ()
+
+    def get_fields(self, request: HttpRequest, obj: Plan | None = None) -> tuple[str, ...]:
+        return PlanForm.Meta.fields
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return publisher_site.has_permission(request)
@@ -85,6 +104,7 @@ class PlanAdmin(PanelAdmin):
 
 @admin.register(ModelSubscription, site=publisher_site)
 class SubscriberAdmin(PanelAdmin):
+    icon = "groups"
     list_display = ("tenant", "model", "plan", "shown_status", "created_at", "used")
     list_filter = ("status",)
     search_fields = ("tenant__name", "tenant__slug", "model__name")
@@ -113,8 +133,8 @@ class SubscriberAdmin(PanelAdmin):
         now = timezone.now()
         # Metering is no room of publishing's: the rows come by way of the relation, a month each.
         months = getattr(contract, "quotas").all()  # noqa: B009
-        units = sum(month.settled for month in months if month.period_start <= now < month.period_end)
-        return f"{units:,f}".rstrip("0").rstrip(".") if units else "0"
+        used = [month.settled for month in months if month.period_start <= now < month.period_end]
+        return shown(sum(used, Decimal(0)))
 
 
 @admin.register(MLModelGroupObjectPermission, site=publisher_site)
@@ -122,7 +142,8 @@ class GrantAdmin(PanelAdmin):
     """Deleting a row is the one way to withdraw access: the row is nothing but that access."""
 
     form = GrantForm
-    list_display = ("tenant", "content_object")
+    icon = "key"
+    list_display = ("tenant", "private_model")
     search_fields = ("group__tenant__name", "group__tenant__slug", "content_object__name")
     ordering = ("-pk",)
     empty_state = gettext_lazy("A private model is seen only by tenants that you give access to it.")
@@ -140,15 +161,19 @@ class GrantAdmin(PanelAdmin):
     def tenant(self, grant: MLModelGroupObjectPermission) -> str:
         return str(grant.group.tenant)
 
+    @display(description=gettext_lazy("Private model"), ordering="content_object__display_name")
+    def private_model(self, grant: MLModelGroupObjectPermission) -> str:
+        return str(grant.content_object)
+
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         form = super().get_form(request, obj, change, **kwargs)
         return type(form.__name__, (form,), {"principal": principal_of(request)})
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        return ("tenant", "content_object")
+        return ("tenant", "private_model") if obj else ("tenant", "content_object")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        return ("tenant", "content_object") if obj else ()
+        return ("tenant", "private_model") if obj else ()
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return publisher_site.has_permission(request)

@@ -1,12 +1,14 @@
 """Forms whose saving is an action: what the action refuses is shown at the field that it names."""
 
 import re
+from decimal import Decimal
 from typing import Any, ClassVar, cast
 
 from django import forms
 from django.db import models
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
+from unfold.widgets import UnfoldAdminTextInputWidget
 
 from marketplace.access import Principal
 from marketplace.catalog.models import MLModel, MLModelGroupObjectPermission, Visibility
@@ -16,7 +18,6 @@ from marketplace.publishing.plans import create_plan, update_plan
 from marketplace.subscriptions import sharing
 from marketplace.subscriptions.models import Plan
 from marketplace.tenants.models import Tenant
-from unfold.widgets import UnfoldAdminTextInputWidget
 
 
 class ActionForm(forms.ModelForm):  # type: ignore[type-arg]  # generic to the stubs only
@@ -48,6 +49,7 @@ class MLModelForm(ActionForm):
     class Meta:
         model = MLModel
         fields = ("name", "display_name", "summary", "task", "tags", "license", "visibility", "card")
+        widgets = {"tags": UnfoldAdminTextInputWidget}
         help_texts = {
             "tags": gettext_lazy("Up to 20 words that people search for, separated by commas."),
             "visibility": gettext_lazy("A private model is seen by you and by the tenants that you give access to."),
@@ -75,6 +77,9 @@ class PlanForm(ActionForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        for name in ("price", "included_units", "overage_price"):
+            if isinstance(self.initial.get(name), Decimal):
+                self.initial[name] = f"{self.initial[name].normalize():f}"
         if "model" in self.fields:
             chosen = cast("forms.ModelChoiceField[MLModel]", self.fields["model"])
             chosen.queryset = MLModel.objects.filter(publisher_id=self.principal.tenant_id).order_by("name")
@@ -88,7 +93,7 @@ class PlanForm(ActionForm):
 
 class GrantForm(ActionForm):
     tenant = forms.CharField(
-        label=gettext_lazy("tenant"),
+        label=gettext_lazy("Tenant"),
         max_length=63,
         widget=UnfoldAdminTextInputWidget,
         help_text=gettext_lazy("The tenant's address, as in acme. Its members find it in their menu."),
@@ -97,7 +102,7 @@ class GrantForm(ActionForm):
     class Meta:
         model = MLModelGroupObjectPermission
         fields = ("content_object",)
-        labels = {"content_object": gettext_lazy("private model")}
+        labels = {"content_object": gettext_lazy("Private model")}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -1,6 +1,7 @@
 """Who comes in, what the menu and the first page show, and the ground that every page of the panel stands on."""
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any, cast
 
 from django.contrib import messages
@@ -9,6 +10,8 @@ from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.formats import number_format
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -49,20 +52,19 @@ class PublisherSite(Console):
         }
 
     def get_sidebar_list(self, request: HttpRequest) -> list[dict[str, Any]]:
-        pages = {
-            _("Overview"): ("index", "dashboard"),
-            _("Models"): ("catalog_mlmodel_changelist", "deployed_code"),
-            _("Versions"): ("catalog_modelversion_changelist", "commit"),
-            _("Plans"): ("subscriptions_plan_changelist", "sell"),
-            _("Subscribers"): ("subscriptions_modelsubscription_changelist", "groups"),
-            _("Private access"): ("catalog_mlmodelgroupobjectpermission_changelist", "key"),
-        }
-        items = []
-        for title, (name, icon) in pages.items():
-            link = reverse(f"{self.name}:{name}")
-            here = request.path == link if name == "index" else request.path.startswith(link)
-            items.append({"title": title, "link": link, "icon": icon, "active": here, "has_permission": True})
-        return [{"items": items}]
+        overview = reverse(f"{self.name}:index")
+        pages = [(_("Overview"), overview, "dashboard", request.path == overview)]
+        for model, page in self._registry.items():
+            link = reverse(f"{self.name}:{model._meta.app_label}_{model._meta.model_name}_changelist")
+            pages.append((capfirst(model._meta.verbose_name_plural), link, page.icon, request.path.startswith(link)))
+        return [
+            {
+                "items": [
+                    {"title": title, "link": link, "icon": icon, "active": here, "has_permission": True}
+                    for title, link, icon, here in pages
+                ]
+            }
+        ]
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         principal = principal_of(request)
@@ -91,13 +93,18 @@ class PublisherSite(Console):
 publisher_site = PublisherSite(name="publish")
 
 
+def shown(number: Decimal) -> str:
+    """Without the zeros that only say how many digits the column has."""
+    return number_format(number.normalize(), force_grouping=True)
+
+
 class PanelAdmin(ConsoleAdmin):
     """A page of the panel. `own` is all it ever reads, so that a foreign id answers as one that does not exist.
 
     Who is in may look at everything that is their tenant's; what they may do is for the actions to say.
     """
 
-    show_add_link = False
+    icon = ""
     empty_state = gettext_lazy("There is nothing here yet.")
     list_before_template = "publish/empty.html"
 
