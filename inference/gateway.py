@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping
 from math import prod
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import grpc
 import grpc.aio
@@ -59,15 +58,21 @@ class _Connection:
         self.stub = GRPCInferenceServiceStub(self.channel)  # type: ignore[no-untyped-call]
 
 
-_connections: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Connection]] = WeakKeyDictionary()
+_connections: dict[asyncio.AbstractEventLoop, dict[str, _Connection]] = {}
 
 
 def _stub(address: str) -> Any:
-    """A channel belongs to the event loop that it was opened in."""
-    connections = _connections.setdefault(asyncio.get_running_loop(), {})
-    if address not in connections:
-        connections[address] = _Connection(address)
-    return connections[address].stub
+    """A channel belongs to the event loop that it was opened in, and ends with it."""
+    loop = asyncio.get_running_loop()
+    connections = _connections.get(loop)
+    if connections is None:
+        for ended in [each for each in _connections if each.is_closed()]:
+            del _connections[ended]
+        connections = _connections[loop] = {}
+    connection = connections.get(address)
+    if connection is None:
+        connection = connections[address] = _Connection(address)
+    return connection.stub
 
 
 async def close() -> None:

@@ -6,10 +6,15 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
+from hypothesis import settings
 
 from inference import gateway
 from inference.formats import read_signature
 from inference.repository import triton_models
+
+# How fast an example runs says more about the machine than about us.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 Deploy = Callable[..., Awaitable[str]]
 

@@ -1,6 +1,8 @@
 """The backends answer on Triton what onnxruntime and the tokenizer answer alone, bit for bit."""
 
 import asyncio
+import os
+import signal
 import struct
 from typing import Any
 
@@ -10,13 +12,14 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from inference import gateway
-from inference.repository import TritonModel
+from inference.repository import TritonModel, triton_models
 from inference.tensors import Datatype, InferenceRequest, Signature, Tensor, TensorSpec
 from inference.tensors.datatypes import STORAGE
 from marketplace.errors import InferenceFailed
 from tests.inference import graphs
 from tests.inference.conftest import Deploy
-from tests.inference.ensembles import archive, pipeline, step, words
+from tests.inference.ensembles import TEXT, archive, pipeline, step, words
+from tests.inference.processes import processes_of
 
 PATIENCE = 20.0
 
@@ -179,3 +182,21 @@ class TestEnsemble:
         assert not await gateway.is_model_ready(triton, model)
         with pytest.raises(gateway.ModelBroken):
             await ask(triton, model, strings("text", b"the"))
+
+    async def test_a_step_that_has_died_breaks_the_ensemble_and_loading_all_anew_mends_it(
+        self, triton: str, deploy: Deploy
+    ) -> None:
+        artifact = pipeline(words("the"))
+        model = await deploy(artifact, "ensemble")
+        for process in processes_of(f"{model}.tokenizer"):
+            os.kill(process, signal.SIGKILL)
+
+        with pytest.raises(gateway.ModelBroken):
+            await ask(triton, model, strings("text", b"the"))
+
+        parts = triton_models(model, "ensemble", artifact, TEXT)
+        for part in reversed(parts):
+            await gateway.unload(triton, part.name)
+        for part in parts:
+            await gateway.load(triton, part.name, part.config, part.files)
+        assert array((await ask(triton, model, strings("text", b"the")))["input_ids"]).tolist() == [[2]]

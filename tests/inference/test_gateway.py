@@ -20,6 +20,7 @@ from marketplace.embedded.process import Process
 from marketplace.errors import InferenceFailed, ModelUnavailable
 from tests.inference import graphs
 from tests.inference.conftest import Deploy
+from tests.inference.processes import processes_of, worked
 
 PATIENCE = 20.0
 
@@ -278,19 +279,6 @@ class Silence:
             pass
 
 
-def processes_of(model: str) -> list[int]:
-    """The processes that Triton runs the model in."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            arguments = (process / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if arguments[0].endswith(b"triton_python_backend_stub") and f"{model}_0_0".encode() in arguments:
-            found.append(int(process.name))
-    return found
-
-
 async def until_it_runs(model: str) -> None:
     """Until the model's process has worked for a tenth of a second more than it has by now."""
     [process] = processes_of(model)
@@ -300,9 +288,3 @@ async def until_it_runs(model: str) -> None:
         return worked(process) > start + 0.1
 
     await until(working)
-
-
-def worked(process: int) -> float:
-    """Seconds of processor time."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,23 @@
+"""The processes in which Triton's Python backend runs models."""
+
+import os
+from pathlib import Path
+
+
+def processes_of(model: str) -> list[int]:
+    """The processes that Triton runs the model in."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            arguments = (process / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if arguments[0].endswith(b"triton_python_backend_stub") and f"{model}_0_0".encode() in arguments:
+            found.append(int(process.name))
+    return found
+
+
+def worked(process: int) -> float:
+    """Seconds of processor time."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
