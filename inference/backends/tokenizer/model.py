@@ -33,10 +33,6 @@ class TritonPythonModel:
         return [self.respond(request) for request in requests]
 
     def respond(self, request):
-        if request.is_cancelled():
-            # Its caller left, or its deadline passed, while it waited for its turn.
-            error = pb_utils.TritonError("nobody waits for the answer", pb_utils.TritonError.CANCELLED)
-            return pb_utils.InferenceResponse(error=error)
         try:
             text = pb_utils.get_input_tensor_by_name(request, "text").as_numpy().ravel()
             encodings = self.tokenizer.encode_batch([value.decode() for value in text])
