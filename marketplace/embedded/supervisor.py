@@ -112,7 +112,7 @@ class Supervisor:
 
     async def _load_models(self) -> None:
         await self._command(manage("load_demo"))
-        await self._command(manage("reconcile"))
+        await self._command(manage("reconcile", "--skip-checks"))
 
     async def _collect_static(self) -> None:
         files = StaticFiles(self.data_dir)

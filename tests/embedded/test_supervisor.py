@@ -24,6 +24,8 @@ from marketplace.embedded.process import PROJECT
 
 from .conftest import REPLACEMENTS, alive, alive_with
 
+# One at a time: they share a site, and the machine with it.
+pytestmark = pytest.mark.xdist_group("make run")
 SERVICES = {"web", "worker", "beat", "postgres", "valkey", "triton"}
 
 
@@ -89,6 +91,13 @@ class Run:
         except OSError:
             return False
 
+    def invoke(self) -> dict[str, Any]:
+        """The payload that the printed command gets when it is pasted into a shell."""
+        (command,) = re.findall(r"curl .*", self.words)
+        command = command.replace("errors { ", "errors { __typename ")
+        answer = subprocess.run(["sh", "-c", command], stdout=subprocess.PIPE, check=True).stdout
+        return dict(json.loads(answer)["data"]["invokeModel"])
+
     def killed_and_back(self, service: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """What run.json says of a service before it is killed, and after it has come back and all is ready again."""
         before = self.running()[service]
@@ -98,14 +107,39 @@ class Run:
         return before, self.running()[service]
 
 
+class Runs:
+    """One run after the other on the same data folder, so that each but the first starts from what is kept there."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
+        self.port = free_port()
+        self.latest: Run | None = None
+
+    def start(self) -> Run:
+        self.latest = Run(self.data_dir, self.port)
+        return self.latest
+
+    def ready(self) -> Run:
+        if self.latest and self.latest.process.poll() is None:
+            return self.latest
+        run = self.start()
+        run.read_until("ready in ")
+        return run
+
+
 @pytest.fixture(scope="module")
-def run() -> Iterator[Run]:
-    data_dir = Path(tempfile.mkdtemp(prefix="embedded-"))
-    started = Run(data_dir, free_port())
-    started.read_until("ready in ")
-    yield started
-    started.stop()
-    shutil.rmtree(data_dir)
+def runs() -> Iterator[Runs]:
+    runs = Runs(Path(tempfile.mkdtemp(prefix="embedded-")))
+    yield runs
+    if runs.latest:
+        runs.latest.stop()
+    shutil.rmtree(runs.data_dir)
+
+
+@pytest.fixture
+def run(runs: Runs) -> Run:
+    """One that is ready."""
+    return runs.ready()
 
 
 def start_another(run: Run, **changes: str) -> subprocess.CompletedProcess[str]:
@@ -138,11 +172,8 @@ def test_its_log_holds_no_password_and_no_key(run: Run) -> None:
 
 
 def test_the_curl_that_it_prints_works_when_pasted(run: Run) -> None:
-    (command,) = re.findall(r"curl .*", run.words)
+    payload = run.invoke()
 
-    answer = subprocess.run(["sh", "-c", command], stdout=subprocess.PIPE, check=True).stdout
-
-    payload = json.loads(answer)["data"]["invokeModel"]
     assert payload["errors"] == []
     assert payload["invocation"]["outputs"] == [{"name": "SUM", "data": [3.75]}]
 
@@ -195,39 +226,41 @@ def test_what_is_killed_comes_back_where_it_was(service: str, run: Run) -> None:
     assert after | {"pid": 0} == before | {"pid": 0}
 
 
-def test_it_stops_cleanly_and_starts_again_from_the_kept_state(data_dir: Path) -> None:
-    first = Run(data_dir, free_port())
-    first.read_until("ready in ")
-    kept = {name: (data_dir / name).read_text() for name in ("demo.json", "secret_key")}
+@pytest.mark.parametrize("service", ["triton", "valkey"])
+def test_while_a_server_is_away_calls_are_answered_and_afterwards_they_succeed(service: str, run: Run) -> None:
+    os.kill(run.running()[service]["pid"], signal.SIGKILL)
 
-    assert first.stop() == 0
-    assert alive_with(str(data_dir)) == []
-    assert not (data_dir / "run.json").exists()
+    answers = [run.invoke()]
+    while answers[-1]["errors"]:
+        answers.append(run.invoke())
 
-    second = Run(data_dir, first.port)
-    second.read_until("ready in ")
-    assert second.stop() == 0
-    assert {name: (data_dir / name).read_text() for name in kept} == kept
-    assert "was not properly shut down" not in second.words
+    assert {error["__typename"] for answer in answers for error in answer["errors"]} <= {"ModelUnavailable"}
 
 
-def test_killed_it_takes_its_children_along_and_the_next_start_mends_what_is_left(data_dir: Path) -> None:
-    killed = Run(data_dir, free_port())
-    killed.read_until("ready in ")
-    left = killed.running()
+def test_it_stops_cleanly_and_starts_again_from_the_kept_state(run: Run, runs: Runs) -> None:
+    kept = {name: (run.data_dir / name).read_text() for name in ("demo.json", "secret_key")}
 
-    killed.process.kill()
-    assert killed.end() == -signal.SIGKILL
+    assert run.stop() == 0
+    assert alive_with(str(run.data_dir)) == []
+    assert not (run.data_dir / "run.json").exists()
 
-    mended = Run(data_dir, killed.port)
-    mended.read_until("ready in ")
+    again = runs.ready()
+    assert {name: (run.data_dir / name).read_text() for name in kept} == kept
+    assert "was not properly shut down" not in again.words
+
+
+def test_killed_it_takes_its_children_along_and_the_next_start_mends_what_is_left(run: Run, runs: Runs) -> None:
+    left = run.running()
+
+    run.process.kill()
+    assert run.end() == -signal.SIGKILL
+
+    runs.start().read_until("Uvicorn running")
     assert not any(alive(facts["pid"]) for facts in left.values())
-    assert mended.stop() == 0
 
 
-def test_a_second_signal_kills_what_does_not_stop(data_dir: Path) -> None:
-    run = Run(data_dir, free_port())
-    run.read_until("ready in ")
+def test_a_second_signal_kills_what_does_not_stop(runs: Runs) -> None:
+    run = runs.ready()
     os.kill(run.running()["worker"]["pid"], signal.SIGSTOP)
 
     run.process.terminate()
@@ -236,7 +269,7 @@ def test_a_second_signal_kills_what_does_not_stop(data_dir: Path) -> None:
 
     run.end()
     assert "killing everything" in run.words
-    assert alive_with(str(data_dir)) == []
+    assert alive_with(str(run.data_dir)) == []
 
 
 def test_a_stop_while_it_starts_leaves_nothing(data_dir: Path) -> None:

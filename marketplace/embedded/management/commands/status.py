@@ -6,13 +6,12 @@ from typing import Any
 from django.conf import settings
 from django.core.management import BaseCommand
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
 
 from marketplace.embedded import runfile
 
 
 class Command(BaseCommand):
-    help = gettext_lazy("Show what runs now, by which process and at which address.")
+    help = _("Show what runs now, by which process and at which address.")
     requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
