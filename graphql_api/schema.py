@@ -26,8 +26,7 @@ from .invocation import InvocationMutation
 from .limits import MAX_PAGE
 from .metering import Invocation
 from .nodes import parse_global_id
-
-# G
+from .publishing import PublishingMutation
 from .scalars import SCALARS
 from .subscriptions import ModelSubscription, Plan, SubscriptionsMutation
 from .tenants import ApiKey, Tenant, TenantsMutation, TenantsQuery, User
@@ -80,7 +79,7 @@ class Query(NodeQuery, TenantsQuery, CatalogQuery):
 
 
 @strawberry.type
-class Mutation(SubscriptionsMutation, TenantsMutation, InvocationMutation):
+class Mutation(SubscriptionsMutation, TenantsMutation, PublishingMutation, InvocationMutation):
     pass
 
 

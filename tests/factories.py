@@ -1,11 +1,13 @@
 """Rows to test with. Each names what a test cares about and fills in the rest; a suffix keeps unique names unique."""
 
+import functools
 import itertools
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import uuid_utils.compat as uuid
+from django.contrib.auth.hashers import make_password
 from django.utils import timezone
 from guardian.shortcuts import assign_perm
 
@@ -35,8 +37,14 @@ def tenant(slug: str | None = None, *, is_publisher: bool = False, name: str | N
     return actions.found_tenant(name=name or slug.title(), owner=None, slug=slug, is_publisher=is_publisher)
 
 
+@functools.cache
+def _hashed() -> str:
+    """Hashed once for everybody: a good hash takes a good part of a second."""
+    return make_password(PASSWORD)
+
+
 def user(email: str | None = None, **fields: Any) -> User:
-    return User.objects.create_user(email or f"user-{next(_numbers)}@example.com", PASSWORD, **fields)
+    return User.objects.create(email=email or f"user-{next(_numbers)}@example.com", password=_hashed(), **fields)
 
 
 def member(of: Tenant, role: TenantRole = TenantRole.OWNER, email: str | None = None) -> User:
