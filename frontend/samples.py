@@ -14,7 +14,7 @@ mutation Invoke($input: InvokeModelInput!) {
     errors { code message path }
   }
 }"""
-WIDTH = 96
+WIDTH = 76
 
 CURL = """\
 curl {url} \\

@@ -49,8 +49,8 @@ def moment(value: str) -> datetime | None:
 
 @register.filter
 def dimensions(shape: list[int]) -> str:
-    """[-1, 1, 28, 28] as n × 1 × 28 × 28: -1 is any length."""
-    return " × ".join("n" if size == -1 else str(size) for size in shape)
+    """[-1, 1, 28, 28] as n, 1, 28, 28: -1 is any length."""
+    return ", ".join("n" if size == -1 else str(size) for size in shape)
 
 
 @register.filter

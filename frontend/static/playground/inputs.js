@@ -188,7 +188,7 @@ Playground.inputs = (() => {
 
   /** Anything else, as JSON. */
   const json = (spec, id) => {
-    const area = h("textarea", { id, rows: 3, spellcheck: "false", class: "mono" });
+    const area = h("textarea", { id, rows: (spec.example?.length ?? 9) > 8 ? 4 : 1, spellcheck: "false", class: "mono" });
     const shape = spec.shape.map((size) => (size === -1 ? "n" : size)).join(" × ");
     const element = h("div", { class: "field" }, h("label", { for: id }, spec.name), area,
       h("p", { class: "help" }, `${spec.datatype} [${shape}], JSON`));

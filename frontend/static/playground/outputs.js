@@ -53,7 +53,7 @@ Playground.outputs = (() => {
       table.append(h("tbody", {}, ...rows.map((a, i) =>
         h("tr", {}, h("th", { scope: "row", title: given[i] ?? null }, String(i + 1)), ...rows.map((b) => {
           const near = dot(a, b) / (norm(a) * norm(b) || 1);
-          const cell = h("td", {}, near.toFixed(2));
+          const cell = h("td", {}, near.toFixed(2).replace(/^-(0\.00)$/, "$1"));
           cell.style.setProperty("--near", Math.max(0, near).toFixed(2));
           return cell;
         })))));

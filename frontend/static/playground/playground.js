@@ -13,7 +13,7 @@
     invokeModel(input: $input) {
       invocation {
         outputs { name datatype shape data } units latencyMs version { number }
-        model { viewerSubscription { quota { remaining } } }
+        model { viewerSubscription { quota { limit settled held remaining } } }
       }
       errors { __typename message path ... on QuotaExceeded { resetsAt } ... on RateLimited { retryAfterMs } }
     }
@@ -53,6 +53,18 @@
     return box;
   };
 
+  /** The page's own picture of the quota, brought up to date. */
+  const showQuota = (quota) => {
+    const place = document.querySelector("[data-quota]");
+    if (!place) return;
+    for (const amount of place.querySelectorAll("[data-amount]")) amount.textContent = units(quota[amount.dataset.amount]);
+    const share = (amount) => (Number(quota.limit) ? (100 * amount) / quota.limit : 0);
+    const [settled, held] = [place.querySelector("rect.settled"), place.querySelector("rect.held")];
+    settled.setAttribute("width", share(quota.settled));
+    held.setAttribute("x", share(quota.settled));
+    held.setAttribute("width", share(quota.held));
+  };
+
   const complain = (words) => result.replaceChildren(h("p", { class: "problem", role: "alert" }, words));
 
   const show = ({ outputs, units: charged, latencyMs, version: answered, model: { viewerSubscription } }, given) => {
@@ -61,10 +73,10 @@
       interpolate(ngettext("%(units)s unit charged", "%(units)s units charged", Number(charged)), { units: units(charged) }, true),
       interpolate(gettext("version %(number)s"), { number: answered.number }, true),
     ];
-    const remaining = viewerSubscription?.quota.remaining;
-    if (remaining !== undefined) {
-      facts.push(interpolate(gettext("%(units)s units left"), { units: units(remaining) }, true));
-      for (const place of document.querySelectorAll("[data-remaining]")) place.textContent = units(remaining);
+    if (viewerSubscription) {
+      const { quota } = viewerSubscription;
+      facts.push(interpolate(gettext("%(units)s units left"), { units: units(quota.remaining) }, true));
+      showQuota(quota);
     }
     result.replaceChildren(
       ...(outputs ?? []).map((tensor) => Playground.outputs.draw(version.outputs.find(({ name }) => name === tensor.name), tensor, given)),
