@@ -22,7 +22,7 @@ UNFOLD_NEEDS = {"script-src": [SELF, UNSAFE_EVAL], "style-src": [UNSAFE_INLINE]}
 View = Callable[..., HttpResponse]
 
 
-class Console(UnfoldAdminSite):
+class Console(UnfoldAdminSite):  # type: ignore[misc]  # unfold's types are not followed
     """An admin site without a sign-in of its own: nobody is sent to the site's, somebody else is refused."""
 
     refusal = _("This part of the site is the operator's.")

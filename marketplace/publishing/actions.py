@@ -69,6 +69,7 @@ def create_model(
 ) -> MLModel:
     """A catalogue entry `publisher/name` without a version yet. Raises ValidationProblem for the first wrong field."""
     require_publisher(principal)
+    assert principal.tenant_id is not None
     model = MLModel(
         publisher_id=principal.tenant_id,
         name=name.strip(),
@@ -99,7 +100,7 @@ def update_model(
     visibility: str,
 ) -> MLModel:
     """Everything but the name, which clients call it by. Who subscribed to a public model keeps a private one."""
-    model = own_model(principal, pk=model_id)
+    model = own_model(principal, MLModel.objects.filter(pk=model_id))
     becomes_private = model.visibility == Visibility.PUBLIC and visibility == Visibility.PRIVATE
     model.display_name, model.summary, model.license = display_name.strip(), summary.strip(), license.strip()
     model.card, model.task, model.tags, model.visibility = card, task, _distinct(tags), visibility
@@ -135,7 +136,7 @@ def add_version(
 
     Numbers count from 1 without gaps: a lock on the model lets one caller at a time draw the next one.
     """
-    model = own_model(principal, pk=model.pk)
+    model = own_model(principal, MLModel.objects.filter(pk=model.pk))
     last = model.versions.aggregate(last=Max("number"))["last"] or 0
     version = ModelVersion(
         model=model,
@@ -199,8 +200,8 @@ def promote_ready(version_ids: Iterable[UUID]) -> None:
     """Moves the live pointer of each model whose release is under way to it, if it is one of these warm versions."""
     waiting = MLModel.objects.filter(releasing_version__in=list(version_ids)).order_by("pk")
     for model in waiting.select_for_update():
-        version = model.versions.get(pk=model.releasing_version_id)
-        if version.status == ModelVersionStatus.READY:
+        version = model.releasing_version
+        if version is not None and version.status == ModelVersionStatus.READY:
             version.live_before_id = model.live_version_id
             _go_live(model, version)
 
@@ -211,12 +212,12 @@ def rollback(principal: Principal, *, model_ref: str) -> MLModel:
 
     At once, because READY versions stay loaded.
     """
-    model = own_model(principal, ref=model_ref)
+    model = own_model(principal, MLModel.objects.by_ref(model_ref))
     if model.releasing_version_id is not None:
         model.releasing_version = None
         model.save(update_fields=["releasing_version"])
         return model
-    live = ModelVersion.objects.select_related("live_before").filter(pk=model.live_version_id).first()
+    live = model.versions.filter(status=ModelVersionStatus.LIVE).select_related("live_before").first()
     before = live.live_before if live else None
     if before is None:
         raise ValidationProblem(

@@ -6,6 +6,7 @@ from django.utils.translation import gettext as _
 
 from marketplace.access import Permission, Principal, find
 from marketplace.catalog.models import MLModel, ModelVersion
+from marketplace.catalog.queries import MLModelQuerySet
 from marketplace.errors import PermissionDenied
 from marketplace.subscriptions.models import Plan
 
@@ -19,9 +20,8 @@ def require_publisher(principal: Principal) -> None:
         )
 
 
-def own_model(principal: Principal, *, ref: str | None = None, pk: UUID | None = None) -> MLModel:
-    """Locked. Another publisher's model answers as a missing one, public or not."""
-    rows = MLModel.objects.by_ref(ref) if ref is not None else MLModel.objects.filter(pk=pk)
+def own_model(principal: Principal, rows: MLModelQuerySet) -> MLModel:
+    """The one of `rows`, locked. Another publisher's model answers as a missing one, public or not."""
     own = rows.filter(publisher_id=principal.tenant_id).select_related("publisher")
     model = find(own, principal, Permission.PUBLISH, path="input.model", lock=True)
     require_publisher(principal)
@@ -40,7 +40,7 @@ def own_version(principal: Principal, version_id: UUID) -> ModelVersion:
     """The version as it stands behind the lock on its model, under which alone versions change their status."""
     own = ModelVersion.objects.filter(model__publisher_id=principal.tenant_id)
     found = find(own, principal, Permission.PUBLISH, path="input.modelVersion", pk=version_id)
-    model = own_model(principal, pk=found.model_id)
+    model = own_model(principal, MLModel.objects.filter(pk=found.model_id))
     version = model.versions.get(pk=found.pk)
     version.model = model
     return version

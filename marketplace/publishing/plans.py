@@ -9,6 +9,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from marketplace.access import Principal
+from marketplace.catalog.models import MLModel
 from marketplace.errors import ValidationProblem
 from marketplace.subscriptions.models import MAX_UNITS, ModelSubscription, Plan
 
@@ -32,7 +33,7 @@ def create_plan(
     currency: str = "USD",
 ) -> Plan:
     """On offer at once. `price` per month and `overage_price` per unit are in `currency` (ISO 4217)."""
-    model = own_model(principal, ref=model_ref)
+    model = own_model(principal, MLModel.objects.by_ref(model_ref))
     plan = Plan(
         model=model,
         name=name.strip(),

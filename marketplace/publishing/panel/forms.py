@@ -29,7 +29,7 @@ class ActionForm(forms.ModelForm):  # type: ignore[type-arg]  # generic to the s
         raise NotImplementedError
 
     def _post_clean(self) -> None:
-        super()._post_clean()  # type: ignore[misc]  # the stubs leave it out
+        """Where ModelForm fills the instance in and checks it: the action does both, and knows the field to blame."""
         if self.errors:
             return
         try:
@@ -106,10 +106,10 @@ class GrantForm(ActionForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        chosen = cast("forms.ModelChoiceField[MLModel]", self.fields["content_object"])
-        chosen.queryset = MLModel.objects.filter(
-            publisher_id=self.principal.tenant_id, visibility=Visibility.PRIVATE
-        ).order_by("name")
+        if "content_object" in self.fields:
+            chosen = cast("forms.ModelChoiceField[MLModel]", self.fields["content_object"])
+            own = MLModel.objects.filter(publisher_id=self.principal.tenant_id)
+            chosen.queryset = own.filter(visibility=Visibility.PRIVATE).order_by("name")
 
     def clean_tenant(self) -> Tenant:
         tenant = Tenant.objects.filter(slug=self.cleaned_data["tenant"].strip()).select_related("group").first()

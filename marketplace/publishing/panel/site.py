@@ -112,7 +112,7 @@ class PanelAdmin(ConsoleAdmin):
         raise NotImplementedError
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
-        return self.own(principal_of(request))
+        return self.own(principal_of(request)).order_by(*self.ordering)
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return publisher_site.has_permission(request)

@@ -1,0 +1,284 @@
+"""What a publisher does in the panel: forms that show errors at their field, buttons that ask first."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from marketplace.catalog.models import MLModel, MLModelGroupObjectPermission, ModelVersionStatus
+from marketplace.publishing.actions import promote_ready
+from marketplace.subscriptions.models import ModelSubscriptionStatus, Plan
+from tests import factories
+from tests.publishing.conftest import House
+
+MODELS, VERSIONS = "/publish/catalog/mlmodel/", "/publish/catalog/modelversion/"
+PLANS, GRANTS = "/publish/subscriptions/plan/", "/publish/catalog/mlmodelgroupobjectpermission/"
+
+MODEL = {
+    "name": "letters",
+    "display_name": "Letters",
+    "summary": "Reads a letter.",
+    "task": "OCR",
+    "tags": "cnn, vision",
+    "license": "MIT",
+    "visibility": "PUBLIC",
+    "card": "# Letters",
+}
+PLAN = {
+    "name": "Scale",
+    "price": "49.90",
+    "currency": "EUR",
+    "included_units": "1000000",
+    "overage_price": "",
+    "requests_per_second": "100",
+    "burst": "200",
+}
+# What the tables below a model's form send along.
+TABLES = {f"{table}-{number}_FORMS": "0" for table in ("versions", "plans") for number in ("TOTAL", "INITIAL")}
+
+
+def errors(answer: Any) -> dict[str, list[str]]:
+    assert answer.status_code == 200
+    found: dict[str, list[str]] = answer.context["adminform"].form.errors
+    return {name: list(messages) for name, messages in found.items()}
+
+
+def told(answer: Any) -> list[str]:
+    return [str(message) for message in answer.context["messages"]]
+
+
+class TestModels:
+    def test_add(self, house: House) -> None:
+        answer = house.browser("developer").post(MODELS + "add/", MODEL)
+        assert answer["Location"] == MODELS
+        model = MLModel.objects.get(name="letters")
+        assert (model.publisher, model.tags, model.task) == (house.openlab, ["cnn", "vision"], "OCR")
+
+    @pytest.mark.parametrize(
+        ("change", "field"),
+        [
+            ({"name": "digits"}, "name"),
+            ({"name": "Two Words"}, "name"),
+            ({"display_name": ""}, "display_name"),
+            ({"license": ""}, "license"),
+            ({"tags": ",".join(map(str, range(21)))}, "tags"),
+            ({"task": "COOKING"}, "task"),
+        ],
+    )
+    def test_an_error_is_shown_at_its_field(self, house: House, change: dict[str, str], field: str) -> None:
+        before = MLModel.objects.count()
+        assert list(errors(house.browser("owner").post(MODELS + "add/", MODEL | change))) == [field]
+        assert MLModel.objects.count() == before
+
+    def test_change_all_but_the_name(self, house: House) -> None:
+        page = f"{MODELS}{house.model.pk}/change/"
+        answer = house.browser("owner").post(page, MODEL | TABLES | {"name": "other"})
+        assert answer["Location"] == MODELS
+        house.model.refresh_from_db()
+        assert (house.model.name, house.model.display_name) == ("digits", "Letters")
+
+    def test_another_publisher_changes_nothing(self, house: House) -> None:
+        page = f"{MODELS}{house.model.pk}/change/"
+        assert house.browser("other publisher").post(page, MODEL | TABLES)["Location"] == "/publish/"
+        house.model.refresh_from_db()
+        assert house.model.display_name == "Digits"
+
+    def test_none_is_deleted(self, house: House) -> None:
+        browser = house.browser("owner")
+        assert browser.post(f"{MODELS}{house.model.pk}/delete/", {"post": "yes"}).status_code == 403
+        browser.post(MODELS, {"action": "delete_selected", "_selected_action": [str(house.model.pk)], "post": "yes"})
+        assert MLModel.objects.filter(pk=house.model.pk).exists()
+
+    def test_roll_back(self, house: House) -> None:
+        browser = house.browser("owner")
+        browser.post(f"{VERSIONS}{house.version.pk}/release/")
+        promote_ready([house.version.pk])
+        answer = browser.post(f"{MODELS}{house.model.pk}/rollback/", follow=True)
+        assert told(answer)[-1] == "The last release is undone."
+        house.model.refresh_from_db()
+        assert house.model.live_version == house.live
+
+    def test_nothing_to_roll_back_to_is_said(self, house: House) -> None:
+        answer = house.browser("owner").post(f"{MODELS}{house.model.pk}/rollback/", follow=True)
+        assert told(answer) == ["No other version was live before: there is nothing to go back to."]
+
+
+class TestVersions:
+    def test_release_asks_first(self, house: House) -> None:
+        page = f"{VERSIONS}{house.version.pk}/release/"
+        assert "Release this version?" in house.browser("owner").get(page).content.decode()
+        house.model.refresh_from_db()
+        assert house.model.releasing_version is None
+
+    def test_release(self, house: House) -> None:
+        answer = house.browser("developer").post(f"{VERSIONS}{house.version.pk}/release/", follow=True)
+        assert told(answer) == ["It is being released: it goes live once it is loaded and warm."]
+        promote_ready([house.version.pk])
+        house.version.refresh_from_db()
+        assert house.version.status == ModelVersionStatus.LIVE
+
+    def test_retire(self, house: House) -> None:
+        house.browser("owner").post(f"{VERSIONS}{house.version.pk}/retire/")
+        house.version.refresh_from_db()
+        assert house.version.status == ModelVersionStatus.RETIRED
+
+    def test_what_an_action_refuses_is_said(self, house: House) -> None:
+        answer = house.browser("owner").post(f"{VERSIONS}{house.live.pk}/retire/", follow=True)
+        assert told(answer) == ["This version is live: release another one first."]
+
+    def test_buttons_follow_the_status(self, house: House) -> None:
+        browser = house.browser("owner")
+        shown = {
+            version.status: [
+                button["title"] for button in browser.get(f"{VERSIONS}{version.pk}/change/").context["actions_detail"]
+            ]
+            for version in (house.live, house.version)
+        }
+        assert shown == {"LIVE": [], "READY": ["Release", "Retire"]}
+
+    def test_another_publisher_releases_nothing(self, house: House) -> None:
+        browser = house.browser("other publisher")
+        assert browser.post(f"{VERSIONS}{house.version.pk}/release/")["Location"] == "/publish/"
+        house.model.refresh_from_db()
+        assert house.model.releasing_version is None
+
+    def test_billing_releases_nothing(self, house: House) -> None:
+        assert house.browser("billing").post(f"{VERSIONS}{house.version.pk}/release/").status_code == 403
+        house.model.refresh_from_db()
+        assert house.model.releasing_version is None
+
+
+class TestPlans:
+    def test_add(self, house: House) -> None:
+        answer = house.browser("owner").post(PLANS + "add/", PLAN | {"model": str(house.model.pk)})
+        assert answer["Location"] == PLANS
+        plan = Plan.objects.get(name="Scale")
+        assert (plan.model, plan.price, plan.overage_price) == (house.model, Decimal("49.90"), None)
+
+    @pytest.mark.parametrize(
+        ("change", "field"),
+        [
+            ({"name": "Free"}, "name"),
+            ({"price": "-1"}, "price"),
+            ({"price": "NaN"}, "price"),
+            ({"currency": "eur"}, "currency"),
+            ({"included_units": "1e16"}, "included_units"),
+            ({"burst": "0"}, "burst"),
+        ],
+    )
+    def test_an_error_is_shown_at_its_field(self, house: House, change: dict[str, str], field: str) -> None:
+        answer = house.browser("owner").post(PLANS + "add/", PLAN | {"model": str(house.model.pk)} | change)
+        assert list(errors(answer)) == [field]
+        assert Plan.objects.count() == 1
+
+    def test_another_publishers_model_cannot_be_chosen(self, house: House) -> None:
+        answer = house.browser("other publisher").post(PLANS + "add/", PLAN | {"model": str(house.model.pk)})
+        assert list(errors(answer)) == ["model"]
+
+    def test_terms_that_tenants_are_on_stay(self, house: House) -> None:
+        answer = house.browser("owner").post(f"{PLANS}{house.plan.pk}/change/", PLAN)
+        assert "Tenants are subscribed on these terms" in errors(answer)["__all__"][0]
+
+    def test_hide_and_offer_again(self, house: House) -> None:
+        browser = house.browser("owner")
+        browser.post(f"{PLANS}{house.plan.pk}/hide/")
+        house.plan.refresh_from_db()
+        assert house.plan.hidden_at is not None
+        browser.post(f"{PLANS}{house.plan.pk}/offer/")
+        house.plan.refresh_from_db()
+        assert house.plan.hidden_at is None
+
+
+class TestSubscribers:
+    def test_shows_what_each_used_this_month(self, house: House) -> None:
+        house.quota.settled = Decimal("2.5")
+        house.quota.save()
+        page = house.browser("owner").get("/publish/subscriptions/modelsubscription/").content.decode()
+        assert "Acme" in page
+        assert "2.5" in page
+
+
+class TestGrants:
+    def test_give_access(self, house: House) -> None:
+        globex = factories.tenant("globex")
+        answer = house.browser("owner").post(
+            GRANTS + "add/", {"tenant": "globex", "content_object": str(house.private.pk)}
+        )
+        assert answer["Location"] == GRANTS
+        assert MLModel.objects.visible_to(factories.principal(globex)).filter(pk=house.private.pk).exists()
+
+    @pytest.mark.parametrize("slug", ["nobody", "openlab", ""])
+    def test_to_whom_not(self, house: House, slug: str) -> None:
+        sent = {"tenant": slug, "content_object": str(house.private.pk)}
+        assert list(errors(house.browser("owner").post(GRANTS + "add/", sent))) == ["tenant"]
+
+    def test_a_public_model_needs_none(self, house: House) -> None:
+        sent = {"tenant": "otherlab", "content_object": str(house.model.pk)}
+        assert list(errors(house.browser("owner").post(GRANTS + "add/", sent))) == ["content_object"]
+
+    def test_withdraw_suspends_the_subscription(self, house: House) -> None:
+        subscription = factories.subscription(house.acme, factories.plan(house.private))
+        house.browser("owner").post(f"{GRANTS}{house.grant.pk}/delete/", {"post": "yes"})
+        subscription.refresh_from_db()
+        assert subscription.status == ModelSubscriptionStatus.SUSPENDED
+        assert not MLModelGroupObjectPermission.objects.exists()
+
+    def test_withdraw_several(self, house: House) -> None:
+        sent = {"action": "delete_selected", "_selected_action": [str(house.grant.pk)], "post": "yes"}
+        house.browser("owner").post(GRANTS, sent)
+        assert not MLModelGroupObjectPermission.objects.exists()
+
+    def test_another_publisher_withdraws_nothing(self, house: House) -> None:
+        sent = {"action": "delete_selected", "_selected_action": [str(house.grant.pk)], "post": "yes"}
+        browser = house.browser("other publisher")
+        browser.post(GRANTS, sent)
+        browser.post(f"{GRANTS}{house.grant.pk}/delete/", {"post": "yes"})
+        assert MLModelGroupObjectPermission.objects.filter(pk=house.grant.pk).exists()
+
+
+@pytest.mark.parametrize(
+    "path", [MODELS + "add/", VERSIONS + "{version}/release/", PLANS + "{plan}/hide/", "/publish/logout/"]
+)
+def test_a_form_from_elsewhere_is_refused(house: House, path: str) -> None:
+    browser = house.browser("owner", enforce_csrf_checks=True)
+    path = path.format(version=house.version.pk, plan=house.plan.pk)
+    assert browser.post(path, MODEL).status_code == 403
+
+
+def test_the_overview_counts_one_s_own(house: House) -> None:
+    assert house.browser("owner").get("/publish/").context["counts"] == {"models": 2, "live": 1, "subscribers": 1}
+    page = house.browser("other publisher").get("/publish/")
+    assert page.context["counts"] == {"models": 0, "live": 0, "subscribers": 0}
+    assert "Put up your first model" in page.content.decode()
+
+
+def test_a_member_of_several_tenants_acts_for_the_chosen_one(house: House) -> None:
+    person = house.people["consumer"]
+    factories.Membership.objects.create(tenant=house.openlab, user=person, role="OWNER")
+    browser = house.browser("consumer")
+    assert browser.get("/publish/").status_code == 403
+    session = browser.session
+    session["tenant"] = str(house.openlab.pk)
+    session.save()
+    assert browser.get("/publish/").status_code == 200
+
+
+@pytest.mark.parametrize("page", [MODELS, VERSIONS, PLANS, "/publish/subscriptions/modelsubscription/", GRANTS])
+def test_a_list_takes_as_many_queries_for_one_row_as_for_ten(
+    house: House, page: str, django_assert_num_queries: Any
+) -> None:
+    from django.db import connection  # noqa: PLC0415
+    from django.test.utils import CaptureQueriesContext  # noqa: PLC0415
+
+    browser = house.browser("owner")
+    browser.get(page)
+    with CaptureQueriesContext(connection) as few:
+        browser.get(page)
+    for _ in range(10):
+        model = factories.model(house.openlab, visibility="PRIVATE")
+        factories.version(model)
+        tenant = factories.tenant()
+        factories.subscription(tenant, factories.plan(model))
+        factories.grant(model, tenant)
+    with django_assert_num_queries(len(few)):
+        browser.get(page)
