@@ -16,9 +16,7 @@ from .queries import MLModelQuerySet, ModelVersionQuerySet
 
 name_validator = RegexValidator(
     r"^[a-z0-9](?:[a-z0-9._-]{0,94}[a-z0-9])?$",
-    _(
-        "Use 1 to 96 lower-case letters, digits, dots, hyphens and underscores, a letter or digit at either end."
-    ),
+    _("Use 1 to 96 lower-case letters, digits, dots, hyphens and underscores, a letter or digit at either end."),
 )
 
 
