@@ -120,7 +120,7 @@ async def _callable_version(principal: Principal, ref: str, number: int | None) 
     publisher, _slash, name = ref.replace("\0", "").partition("/")
     which = Q(status="LIVE") if number is None else Q(number=number)
     endpoints = Deployment.objects.filter(version_id=OuterRef("pk"), status=DeploymentStatus.READY).values("endpoint")
-    target = await (
+    target: ModelVersion | None = await (
         ModelVersion.objects.callable_by(principal)
         .filter(which, model__publisher__slug=publisher, model__name=name)
         .select_related("model__publisher")

@@ -12,12 +12,12 @@ from .models import Heartbeat
 MOST_AT_ONCE = 1000
 
 
-@shared_task
+@shared_task  # type: ignore[untyped-decorator]
 def reconcile() -> None:
     deployment.run_round()
 
 
-@shared_task
+@shared_task  # type: ignore[untyped-decorator]
 def release_expired_holds() -> int:
     """Gives back the units of calls whose process died. Returns how many."""
     with connection.cursor() as cursor:
@@ -26,13 +26,13 @@ def release_expired_holds() -> int:
     return released
 
 
-@shared_task
+@shared_task  # type: ignore[untyped-decorator]
 def forget_expired_answers() -> None:
     oldest = StoredAnswer.objects.filter(expires_at__lt=timezone.now()).order_by("expires_at")
     with transaction.atomic():
         StoredAnswer.objects.filter(pk__in=oldest.values("pk")[:MOST_AT_ONCE]).delete()
 
 
-@shared_task
+@shared_task  # type: ignore[untyped-decorator]
 def heartbeat() -> None:
     Heartbeat.objects.update_or_create(service="worker", defaults={"seen_at": timezone.now()})

@@ -69,12 +69,13 @@ class Principal:
 ANONYMOUS = Principal()
 
 M = TypeVar("M", bound=models.Model)
+M_co = TypeVar("M_co", bound=models.Model, covariant=True)
 
 
-class Visible(Protocol[M]):
+class Visible(Protocol[M_co]):
     """A manager or QuerySet that knows who may see its rows."""
 
-    def visible_to(self, principal: Principal) -> models.QuerySet[M]: ...
+    def visible_to(self, principal: Principal) -> models.QuerySet[M_co]: ...
 
 
 def find(

@@ -114,12 +114,12 @@ class MLModel(models.Model):
         return f"{self.publisher.slug}/{self.name}"
 
 
-class MLModelGroupObjectPermission(GroupObjectPermissionBase):  # type: ignore[misc]  # guardian ships no types
+class MLModelGroupObjectPermission(GroupObjectPermissionBase):
     """Which tenants' groups may use which private model: guardian's own table, with true foreign keys."""
 
     content_object = models.ForeignKey(MLModel, on_delete=models.CASCADE, related_name="grants")
 
-    class Meta(GroupObjectPermissionBase.Meta):  # type: ignore[misc]
+    class Meta(GroupObjectPermissionBase.Meta):
         verbose_name = _("grant")
         verbose_name_plural = _("grants")
 

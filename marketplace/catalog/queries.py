@@ -10,7 +10,7 @@ from django.db.models.functions import Cast
 from marketplace.access import Principal
 
 if TYPE_CHECKING:
-    from .models import MLModel
+    from .models import MLModel, ModelVersion
 
 MAX_SEARCH_LENGTH = 200
 

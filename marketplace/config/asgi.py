@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
+from starlette.types import ASGIApp, Scope
 
 from graphql_api.bodies import BodyLimit
 
@@ -25,6 +25,8 @@ class HashedStaticFiles(StaticFiles):
         return response
 
 
+pages: ASGIApp = get_asgi_application()  # type: ignore[assignment]  # Django asks for dicts where ASGI has mappings
+
 application = BodyLimit(
     Starlette(
         routes=[
@@ -32,7 +34,7 @@ application = BodyLimit(
                 f"/{settings.STATIC_URL.strip('/')}",
                 HashedStaticFiles(directory=settings.STATIC_ROOT, check_dir=False),
             ),
-            Mount("/", get_asgi_application()),
+            Mount("/", pages),
         ]
     )
 )

@@ -2,9 +2,9 @@
 
 from django.contrib import admin
 from django.urls import include, path
+
 from graphql_api.views import graphql_view
 from inference.health import healthz, readyz
-
 from marketplace.publishing.panel import publisher_site
 
 urlpatterns = [

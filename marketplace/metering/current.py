@@ -9,7 +9,7 @@ from marketplace.subscriptions.models import UNITS
 
 from .models import Quota
 
-_UNITS: "DecimalField[Any, Any]" = DecimalField(**UNITS)  # type: ignore[arg-type]  # a dict of keywords
+_UNITS: "DecimalField[Any, Any]" = DecimalField(**UNITS)
 
 
 class _Period(Func):

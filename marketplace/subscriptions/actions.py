@@ -40,7 +40,7 @@ def subscribe(principal: Principal, *, model_ref: str, plan_id: UUID) -> ModelSu
 @transaction.atomic
 def cancel(principal: Principal, *, subscription_id: UUID) -> ModelSubscription:
     """Calls are refused from the next one on. Cancelling twice changes nothing."""
-    subscription = find(
+    subscription: ModelSubscription = find(
         ModelSubscription.objects,
         principal,
         Permission.MANAGE_SUBSCRIPTIONS,

@@ -1,6 +1,7 @@
 """What publishers offer, and which tenant has taken it."""
 
 from decimal import Decimal
+from typing import TypedDict
 
 import uuid_utils.compat as uuid
 from django.core.validators import MinValueValidator
@@ -15,8 +16,15 @@ from marketplace.catalog.queries import visible_models
 from marketplace.tenants.models import Tenant
 
 MAX_UNITS = Decimal("1e15")
-UNITS = {"max_digits": 24, "decimal_places": 6}
-MONEY = {"max_digits": 24, "decimal_places": 9}
+
+
+class Precision(TypedDict):
+    max_digits: int
+    decimal_places: int
+
+
+UNITS: Precision = {"max_digits": 24, "decimal_places": 6}
+MONEY: Precision = {"max_digits": 24, "decimal_places": 9}
 
 
 class PlanQuerySet(models.QuerySet["Plan"]):

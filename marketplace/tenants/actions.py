@@ -42,6 +42,7 @@ def create_api_key(
 ) -> tuple[ApiKey, str]:
     """The key's row and its secret, which is never readable again. A key may do no more than whoever makes it."""
     principal.require(Permission.MANAGE_API_KEYS)
+    assert principal.tenant_id is not None
     name = name.strip()
     if not name:
         raise ValidationProblem(_("Give the key a name that says where it is used."), path="input.name")
@@ -75,7 +76,9 @@ def create_api_key(
 @transaction.atomic
 def revoke_api_key(principal: Principal, *, api_key_id: UUID) -> ApiKey:
     """Holds from the next request on. Revoking twice keeps the first time."""
-    key = find(ApiKey.objects, principal, Permission.MANAGE_API_KEYS, path="input.apiKey", lock=True, pk=api_key_id)
+    key: ApiKey = find(
+        ApiKey.objects, principal, Permission.MANAGE_API_KEYS, path="input.apiKey", lock=True, pk=api_key_id
+    )
     if key.revoked_at is None:
         key.revoked_at = timezone.now()
         key.save(update_fields=["revoked_at"])
@@ -84,9 +87,8 @@ def revoke_api_key(principal: Principal, *, api_key_id: UUID) -> ApiKey:
 
 def tenant_to_act_for(principal: Principal, *, tenant_id: UUID) -> Tenant:
     """One of the tenants that the signed-in user belongs to. Raises NotFound for any other."""
-    membership = (
-        Membership.objects.filter(user_id=principal.user_id, tenant_id=tenant_id).select_related("tenant").first()
-    )
-    if principal.user_id is None or membership is None:
+    mine = Membership.objects.filter(user_id=principal.user_id) if principal.user_id else Membership.objects.none()
+    membership = mine.filter(tenant_id=tenant_id).select_related("tenant").first()
+    if membership is None:
         raise NotFound(_("There is no such object, or it is not yours to see."), path="input.tenant")
     return membership.tenant

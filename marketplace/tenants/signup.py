@@ -26,12 +26,12 @@ class SignupForm(forms.Form):
         """allauth calls it once the user is saved; `AccountAdapter.save_user` has done the work."""
 
 
-class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth ships no types
+class AccountAdapter(DefaultAccountAdapter):
     @transaction.atomic
-    def save_user(self, request: HttpRequest, user: User, form: forms.Form, commit: bool = True) -> User:
+    def save_user(self, request: HttpRequest, user: User, form: forms.BaseForm, commit: bool = True) -> User:  # type: ignore[override]  # our only user class
         """A person and their tenant come to be together or not at all."""
         user.display_name = form.cleaned_data["display_name"]
-        saved: User = super().save_user(request, user, form, commit=commit)
+        super().save_user(request, user, form, commit=commit)
         if commit:
-            found_tenant(name=form.cleaned_data["organisation"], owner=saved)
-        return saved
+            found_tenant(name=form.cleaned_data["organisation"], owner=user)
+        return user

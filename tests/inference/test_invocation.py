@@ -230,7 +230,7 @@ async def silent_server() -> AsyncIterator[tuple[str, asyncio.Event]]:
         connected.set()
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    yield "127.0.0.1:{}".format(server.sockets[0].getsockname()[1]), connected
+    yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", connected
     await gateway.close()
     for writer in writers:
         writer.close()
