@@ -46,7 +46,8 @@ class Page(View):
 
     async def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Runs the form that `form` names, then redirects; with problems, the same page with what was typed."""
-        form = self.forms.get(request.POST.get("form", ""))
+        name = request.POST.get("form", "")
+        form = self.forms.get(name)
         if form is None:
             raise BadRequest(_("This page has no such form."))
         outcome = await form.submit(request)
@@ -57,7 +58,7 @@ class Page(View):
             return await self.refuse(outcome.answer)
         return await self.show(
             status=200 if outcome.succeeded else 422,
-            submitted=form.name,
+            submitted=name,
             typed=request.POST,
             problems=outcome.problems,
             payload=outcome.payload,
@@ -75,7 +76,7 @@ class Page(View):
 
     async def refuse(self, answer: Answer) -> HttpResponse:
         """What the API refused as a whole: nobody is signed in, the request makes no sense, or we failed."""
-        error = answer.errors[0] if answer.errors else {"message": _("Something went wrong.")}
+        error: dict[str, Any] = answer.errors[0] if answer.errors else {"message": _("Something went wrong.")}
         code = error.get("extensions", {}).get("code")
         if code == "UNAUTHENTICATED":
             return await self.sign_in()

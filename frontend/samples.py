@@ -111,7 +111,7 @@ def _wrapped(value: object) -> str:
     lines, line = [], ""
     for token in json.JSONEncoder(ensure_ascii=False, separators=(", ", ": ")).iterencode(value):
         # The pure-Python encoder is used by iterencode: a separator comes with the element that follows it.
-        if line and len(line) + len(token) > WIDTH and token.startswith(", "):
+        if line and len(line) + len(token) >= WIDTH and token.startswith(", "):
             lines.append(line + ",")
             line = token[2:]
         else:

@@ -102,7 +102,7 @@ class Publisher(Page):
     subject = "publisher"
 
     def variables(self) -> dict[str, Any]:
-        return self.kwargs | window(self.request.GET, CARDS)
+        return {**self.kwargs, **window(self.request.GET, CARDS)}
 
 
 class Usage(Page):

@@ -13,7 +13,7 @@
     invokeModel(input: $input) {
       invocation {
         outputs { name datatype shape data } units latencyMs version { number }
-        model { viewerSubscription { quota { limit settled held remaining } } }
+        model { viewerSubscription { plan { overagePrice { amount } } quota { limit settled held remaining } } }
       }
       errors { __typename message path ... on QuotaExceeded { resetsAt } ... on RateLimited { retryAfterMs } }
     }
@@ -60,6 +60,7 @@
     for (const amount of place.querySelectorAll("[data-amount]")) amount.textContent = units(quota[amount.dataset.amount]);
     const share = (amount) => (Number(quota.limit) ? (100 * amount) / quota.limit : 0);
     const [settled, held] = [place.querySelector("rect.settled"), place.querySelector("rect.held")];
+    if (!settled) return;
     settled.setAttribute("width", share(quota.settled));
     held.setAttribute("x", share(quota.settled));
     held.setAttribute("width", share(quota.held));
@@ -74,8 +75,8 @@
       interpolate(gettext("version %(number)s"), { number: answered.number }, true),
     ];
     if (viewerSubscription) {
-      const { quota } = viewerSubscription;
-      facts.push(interpolate(gettext("%(units)s units left"), { units: units(quota.remaining) }, true));
+      const { plan, quota } = viewerSubscription;
+      if (!plan.overagePrice) facts.push(interpolate(gettext("%(units)s units left"), { units: units(quota.remaining) }, true));
       showQuota(quota);
     }
     result.replaceChildren(
