@@ -146,8 +146,8 @@ class ModelVersionAdmin(PanelAdmin):
     list_filter = ("status",)
     search_fields = ("model__name", "model__display_name", "sha256")
     ordering = ("-pk",)
-    fields = ("model", "number", "status", "format", "checksum", "size", "release_notes", "created_at", "released_at")
-    readonly_fields = ("checksum", "size", "released_at")
+    fields = ("model", "number", "state", "format", "checksum", "size", "release_notes", "created_at", "released_at")
+    readonly_fields = ("state", "checksum", "size", "released_at")
     inlines = (TensorInline,)
     empty_state = gettext_lazy("A version is one artefact of a model, fixed for good.")
     actions_detail = ("release", "retire")
@@ -157,9 +157,12 @@ class ModelVersionAdmin(PanelAdmin):
 
     @display(description=gettext_lazy("Status"), ordering="status", label=STATUS_COLOURS)
     def shown_status(self, version: ModelVersion) -> tuple[str, str]:
-        if version.model.releasing_version_id == version.pk:
-            return version.status, _("Being loaded")
-        return version.status, version.get_status_display()
+        return version.status, self.state(version)
+
+    @display(description=gettext_lazy("Status"))
+    def state(self, version: ModelVersion) -> str:
+        under_way = version.model.releasing_version_id == version.pk
+        return _("Being loaded") if under_way else version.get_status_display()
 
     @display(description=gettext_lazy("Size"), ordering="size_bytes")
     def size(self, version: ModelVersion) -> str:
