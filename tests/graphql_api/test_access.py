@@ -1,0 +1,328 @@
+"""Who gets what: every root field and every field that leads to somebody's things, asked by everybody.
+
+A field of the schema that has no row here, and is not declared plain, fails the suite.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import pytest
+from asgiref.sync import sync_to_async
+from graphql import GraphQLObjectType
+
+from graphql_api.nodes import global_id, parse_global_id
+from graphql_api.schema import schema
+from tests.graphql_api.conftest import Marketplace
+
+# What an answer amounts to for the one who asked.
+SEES = "sees it"
+NOTHING = "sees what is not there"
+DENIED = "PERMISSION_DENIED"
+NOT_FOUND = "NOT_FOUND"
+INVALID = "VALIDATION"
+UNAVAILABLE = "MODEL_UNAVAILABLE"
+UNSUBSCRIBED = "SUBSCRIPTION_REQUIRED"
+SIGN_IN = "UNAUTHENTICATED"
+
+CALLERS = ("owner", "colleague", "stranger", "publisher", "anonymous")
+
+
+@dataclass
+class Row:
+    """A document with one field under test, and what owner, colleague, stranger, publisher and anonymous get."""
+
+    document: str
+    outcomes: tuple[str, str, str, str, str]
+    variables: Callable[[Marketplace], dict[str, Any]] = field(default=lambda _marketplace: {})
+
+
+def ids(type_name: str, attribute: str) -> Callable[[Marketplace], dict[str, Any]]:
+    return lambda marketplace: {"id": global_id(type_name, getattr(marketplace, attribute).pk)}
+
+
+NOBODY = UUID("01900000-0000-7000-8000-000000000000")
+EVERYBODY = (SEES,) * 5
+OWN_TENANT = (SEES, SEES, NOTHING, NOTHING, NOTHING)
+NODE = "query ($id: ID!) { node(id: $id) { id } }"
+VIEWER = "{ viewer { tenant { %s { edges { node { id } } } } } }"
+
+NODES: dict[str, Row] = {
+    "User": Row(NODE, (SEES, NOTHING, NOTHING, NOTHING, NOTHING), ids("User", "alice")),
+    "Tenant": Row(NODE, OWN_TENANT, ids("Tenant", "acme")),
+    "Publisher": Row(NODE, EVERYBODY, ids("Publisher", "openlab")),
+    "Publisher that does not publish": Row(NODE, (NOTHING,) * 5, ids("Publisher", "acme")),
+    "ApiKey": Row(NODE, OWN_TENANT, ids("ApiKey", "key")),
+    "Model": Row(NODE, EVERYBODY, ids("Model", "model")),
+    "private Model": Row(NODE, (SEES, SEES, NOTHING, SEES, NOTHING), ids("Model", "secret")),
+    "ModelVersion": Row(NODE, EVERYBODY, ids("ModelVersion", "version")),
+    "draft ModelVersion": Row(NODE, (NOTHING, NOTHING, NOTHING, SEES, NOTHING), ids("ModelVersion", "draft")),
+    "private ModelVersion": Row(NODE, (SEES, SEES, NOTHING, SEES, NOTHING), ids("ModelVersion", "secret_version")),
+    "Plan": Row(NODE, EVERYBODY, ids("Plan", "plan")),
+    "private Plan": Row(NODE, (SEES, SEES, NOTHING, SEES, NOTHING), ids("Plan", "secret_plan")),
+    "ModelSubscription": Row(NODE, OWN_TENANT, ids("ModelSubscription", "subscription")),
+    "Invocation": Row(NODE, OWN_TENANT, ids("Invocation", "invocation")),
+}
+
+QUERIES: dict[str, Row] = {
+    "node": NODES["ModelSubscription"],
+    "nodes": Row("query ($id: ID!) { nodes(ids: [$id]) { id } }", OWN_TENANT, ids("ModelSubscription", "subscription")),
+    "viewer": Row("{ viewer { role } }", (SEES, SEES, SEES, SEES, NOTHING)),
+    "models": Row('{ models(search: "secret") { edges { node { id } } } }', (SEES, SEES, NOTHING, SEES, NOTHING)),
+    "model": Row('{ model(ref: "openlab/secret") { id } }', (SEES, SEES, NOTHING, SEES, NOTHING)),
+    "publisher": Row('{ publisher(slug: "openlab") { id } }', EVERYBODY),
+}
+
+MUTATIONS: dict[str, Row] = {
+    "subscribeToModel": Row(
+        """mutation ($id: ID!) {
+          subscribeToModel(input: {model: "openlab/secret", plan: $id}) { modelSubscription { id } errors { code } }
+        }""",
+        (SEES, DENIED, NOT_FOUND, INVALID, SIGN_IN),
+        ids("Plan", "secret_plan"),
+    ),
+    "cancelModelSubscription": Row(
+        """mutation ($id: ID!) {
+          cancelModelSubscription(input: {modelSubscription: $id}) { modelSubscription { id } errors { code } }
+        }""",
+        (SEES, DENIED, NOT_FOUND, NOT_FOUND, SIGN_IN),
+        ids("ModelSubscription", "subscription"),
+    ),
+    "createApiKey": Row(
+        'mutation { createApiKey(input: {name: "ci"}) { apiKey { id } errors { code } } }',
+        (SEES, DENIED, SEES, SEES, SIGN_IN),
+    ),
+    "revokeApiKey": Row(
+        "mutation ($id: ID!) { revokeApiKey(input: {apiKey: $id}) { apiKey { id } errors { code } } }",
+        (SEES, DENIED, NOT_FOUND, NOT_FOUND, SIGN_IN),
+        ids("ApiKey", "key"),
+    ),
+    "actForTenant": Row(
+        "mutation ($id: ID!) { actForTenant(input: {tenant: $id}) { viewer { role } errors { code } } }",
+        (SEES, SEES, NOT_FOUND, NOT_FOUND, SIGN_IN),
+        ids("Tenant", "acme"),
+    ),
+    "createModel": Row(
+        """mutation {
+          createModel(input: {name: "letters", displayName: "Letters", summary: "Reads a letter.", license: "MIT"}) {
+            model { id } errors { code }
+          }
+        }""",
+        (DENIED, DENIED, DENIED, SEES, SIGN_IN),
+    ),
+    "createPlan": Row(
+        """mutation {
+          createPlan(input: {
+            model: "openlab/secret", name: "New", price: {amount: "1"}, includedUnits: "5"
+            requestsPerSecond: 1, burst: 1
+          }) { plan { id } errors { code } }
+        }""",
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
+    ),
+    "releaseModelVersion": Row(
+        """mutation ($id: ID!) {
+          releaseModelVersion(input: {modelVersion: $id}) { modelVersion { id } errors { code } }
+        }""",
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
+        ids("ModelVersion", "ready"),
+    ),
+    "rollbackModel": Row(
+        'mutation { rollbackModel(input: {model: "openlab/secret"}) { model { id } errors { code } } }',
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, INVALID, SIGN_IN),
+    ),
+}
+
+# invokeModel decides on connections of its own, which see nothing of a test's open transaction.
+COMMITTED_MUTATIONS: dict[str, Row] = {
+    "invokeModel": Row(
+        """mutation {
+          invokeModel(input: {model: "openlab/digits", inputs: [
+            {name: "A", datatype: FP32, shape: [1], data: [1]}, {name: "B", datatype: FP32, shape: [1], data: [2]}
+          ]}) { invocation { id } errors { code } }
+        }""",
+        (UNAVAILABLE, DENIED, UNSUBSCRIBED, UNAVAILABLE, SIGN_IN),
+    ),
+}
+
+# Fields that lead from an object one sees to others, which one may not see.
+LINKS: dict[str, Row] = {
+    "Viewer.user": Row("{ viewer { user { id } } }", (SEES, SEES, SEES, SEES, NOTHING)),
+    "Viewer.tenant": Row("{ viewer { tenant { id } } }", (SEES, SEES, SEES, SEES, NOTHING)),
+    "Viewer.tenants": Row("{ viewer { tenants { id } } }", (SEES, SEES, SEES, SEES, NOTHING)),
+    "Tenant.modelSubscriptions": Row(VIEWER % "modelSubscriptions", OWN_TENANT),
+    "Tenant.apiKeys": Row(VIEWER % "apiKeys", OWN_TENANT),
+    "Tenant.invocations": Row(VIEWER % "invocations", OWN_TENANT),
+    "Publisher.models": Row('{ publisher(slug: "openlab") { models { edges { node { id } } } } }', EVERYBODY),
+    "Model.versions": Row('{ model(ref: "openlab/digits") { versions { edges { node { id } } } } }', EVERYBODY),
+    "Model.liveVersion": Row('{ model(ref: "openlab/digits") { liveVersion { id } } }', EVERYBODY),
+    "Model.plans": Row('{ model(ref: "openlab/digits") { plans { id } } }', EVERYBODY),
+    "Model.publisher": Row('{ model(ref: "openlab/digits") { publisher { id } } }', EVERYBODY),
+    "Model.viewerSubscription": Row('{ model(ref: "openlab/digits") { viewerSubscription { id } } }', OWN_TENANT),
+    "ModelSubscription.model": Row(
+        "query ($id: ID!) { node(id: $id) { ... on ModelSubscription { model { id } } } }",
+        OWN_TENANT,
+        ids("ModelSubscription", "subscription"),
+    ),
+    "ModelSubscription.plan": Row(
+        "query ($id: ID!) { node(id: $id) { ... on ModelSubscription { plan { id } } } }",
+        OWN_TENANT,
+        ids("ModelSubscription", "subscription"),
+    ),
+    "ModelSubscription.quota": Row(
+        "query ($id: ID!) { node(id: $id) { ... on ModelSubscription { quota { limit } } } }",
+        OWN_TENANT,
+        ids("ModelSubscription", "subscription"),
+    ),
+    "Invocation.model": Row(
+        "query ($id: ID!) { node(id: $id) { ... on Invocation { model { id } } } }",
+        OWN_TENANT,
+        ids("Invocation", "invocation"),
+    ),
+    "Invocation.version": Row(
+        "query ($id: ID!) { node(id: $id) { ... on Invocation { version { id } } } }",
+        OWN_TENANT,
+        ids("Invocation", "invocation"),
+    ),
+    "ModelConnection.facets": Row(
+        '{ models(filter: {publisher: "openlab"}) { facets { publishers { value } } } }', EVERYBODY
+    ),
+}
+
+# Fields that say something of an object to whoever sees the object.
+PLAIN: dict[str, str] = {
+    "Viewer": "role permissions",
+    "User": "id email displayName",
+    "Tenant": "id slug name isPublisher",
+    "Publisher": "id slug name",
+    "ApiKey": "id name prefix role createdAt lastUsedAt expiresAt revokedAt",
+    "Model": "id ref name displayName summary card cardHtml task tags license visibility createdAt updatedAt "
+    "subscriberCount",
+    "ModelVersion": "id number status format sha256 sizeBytes releaseNotes createdAt inputs outputs",
+    "TensorSpec": "name datatype shape contentType labels example exampleShape",
+    "Plan": "id name price includedUnits overagePrice requestsPerSecond burst",
+    "Money": "amount currency",
+    "ModelSubscription": "id status createdAt",
+    "Quota": "periodStart periodEnd limit settled held remaining",
+    "Invocation": "id status outputs units latencyMs createdAt",
+    "Tensor": "name datatype shape data base64",
+    "Facets": "tasks tags licenses publishers",
+    "FacetValue": "value count",
+    "PageInfo": "hasNextPage hasPreviousPage startCursor endCursor",
+}
+
+
+def amounts_to(answer: dict[str, Any]) -> str:
+    """The outcome that an answer is: its first problem's code, or whether there is anything in it."""
+    if answer.get("errors"):
+        return str(answer["errors"][0]["extensions"]["code"])
+    (root,) = answer["data"].values()
+    if isinstance(root, dict) and root.get("errors"):
+        return str(root["errors"][0]["code"])
+    return SEES if has_content(root) else NOTHING
+
+
+def has_content(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(has_content(inner) for key, inner in value.items() if key != "errors")
+    if isinstance(value, list):
+        return any(has_content(inner) for inner in value)
+    return value is not None
+
+
+def every(*tables: dict[str, Row]) -> list[Any]:
+    return [
+        pytest.param(row, caller, outcome, id=f"{name} by {caller}")
+        for table in tables
+        for name, row in table.items()
+        for caller, outcome in zip(CALLERS, row.outcomes, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(("row", "caller", "outcome"), every(NODES, QUERIES, MUTATIONS, LINKS))
+def test_each_gets_what_is_theirs(marketplace: Marketplace, row: Row, caller: str, outcome: str) -> None:
+    answer = getattr(marketplace, caller).ask(row.document, **row.variables(marketplace))
+
+    assert amounts_to(answer) == outcome, answer
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("row", "caller", "outcome"), every(COMMITTED_MUTATIONS))
+async def test_each_invokes_what_they_may(transactional_db: None, row: Row, caller: str, outcome: str) -> None:
+    marketplace = await sync_to_async(Marketplace)()
+
+    answer = await getattr(marketplace, caller).aask(row.document, **row.variables(marketplace))
+
+    assert amounts_to(answer) == outcome, answer
+
+
+@pytest.mark.parametrize(
+    "row", [pytest.param(row, id=name) for table in (QUERIES, MUTATIONS, LINKS) for name, row in table.items()]
+)
+def test_a_revoked_key_gets_nothing(marketplace: Marketplace, row: Row) -> None:
+    response = marketplace.revoked.post({"query": row.document, "variables": row.variables(marketplace)})
+
+    assert response.status_code == 401
+    assert [error["extensions"]["code"] for error in response.json()["errors"]] == ["UNAUTHENTICATED"]
+    assert "data" not in response.json()
+
+
+@pytest.mark.parametrize("name", [name for name, row in (NODES | MUTATIONS).items() if "$id" in row.document])
+@pytest.mark.parametrize("caller", ["stranger", "anonymous"])
+def test_a_foreign_object_answers_exactly_as_a_missing_one(marketplace: Marketplace, name: str, caller: str) -> None:
+    row = (NODES | MUTATIONS)[name]
+    if row.outcomes[CALLERS.index(caller)] == SEES:
+        pytest.skip("it is theirs to see")
+    foreign = row.variables(marketplace)
+    parsed = parse_global_id(foreign["id"])
+    assert parsed is not None
+    missing = {"id": global_id(parsed[0], NOBODY)}
+
+    ask = getattr(marketplace, caller).ask
+    assert ask(row.document, **foreign) == ask(row.document, **missing)
+
+
+def test_a_foreign_model_answers_exactly_as_a_missing_one(marketplace: Marketplace) -> None:
+    document = "query ($ref: String!) { model(ref: $ref) { id } }"
+
+    foreign = marketplace.stranger.ask(document, ref="openlab/secret")
+
+    assert foreign == marketplace.stranger.ask(document, ref="openlab/nothing") == {"data": {"model": None}}
+
+
+def test_every_root_field_has_a_row() -> None:
+    graphql_schema = schema._schema
+    assert graphql_schema.query_type is not None
+    assert graphql_schema.mutation_type is not None
+
+    assert set(graphql_schema.query_type.fields) == set(QUERIES)
+    assert set(graphql_schema.mutation_type.fields) == set(MUTATIONS) | set(COMMITTED_MUTATIONS)
+
+
+def test_every_node_type_has_a_row() -> None:
+    node = schema._schema.get_type("Node")
+    assert node is not None
+
+    kinds = {kind.name for kind in schema._schema.get_possible_types(node)}  # type: ignore[arg-type]
+
+    assert kinds <= set(NODES)
+
+
+def test_every_field_of_every_type_has_a_row_or_is_declared_plain() -> None:
+    structural = ("Connection", "Edge", "Payload")
+    problem = schema._schema.get_type("Problem")
+    declared = set(LINKS) | {f"{kind}.{name}" for kind, names in PLAIN.items() for name in names.split()}
+
+    found = {
+        f"{kind.name}.{name}"
+        for kind in schema._schema.type_map.values()
+        if isinstance(kind, GraphQLObjectType)
+        and not kind.name.startswith("__")
+        and kind.name not in ("Query", "Mutation")
+        and problem not in kind.interfaces
+        for name in kind.fields
+        if not (kind.name.endswith(structural) and name in ("edges", "node", "cursor", "pageInfo", "totalCount"))
+        and not kind.name.endswith("Payload")
+    }
+
+    assert found == declared
