@@ -57,6 +57,7 @@ class Child:
                 await self._keeping
         if self._process and not await self._process.stop():
             self._say(f"did not stop within {self.service.stop_seconds:g} s and was killed")
+        await asyncio.to_thread(self.service.sweep)
         self._changed()
 
     def kill(self) -> None:

@@ -41,7 +41,6 @@ def service(folder: Path, sockets: Path, *, throwaway: bool = False) -> Service:
     def prepare() -> None:
         _own(folder)
         _own(sockets)
-        end_orphan(folder)
 
     async def ready(pid: int) -> bool:
         # What pg_ctl reads: the eighth line says how far the postmaster named in the first has got.
@@ -53,6 +52,7 @@ def service(folder: Path, sockets: Path, *, throwaway: bool = False) -> Service:
         argv=(*_unprivileged(), str(_binary("postgres")), "-D", str(folder), *flags),
         address=f"postgresql://{ROLE}@/{DATABASE}?host={quote(str(sockets))}",
         prepare=prepare,
+        sweep=lambda: _end_orphan(folder),
         ready=ready,
         # The fast stop: clients are cut off, everything committed is written, no recovery at the next start.
         stop_signal=signal.SIGINT,
@@ -60,7 +60,7 @@ def service(folder: Path, sockets: Path, *, throwaway: bool = False) -> Service:
     )
 
 
-def end_orphan(folder: Path) -> None:
+def _end_orphan(folder: Path) -> None:
     """Stop a server that outlived its supervisor, and clear the lock file of one that is dead.
 
     PostgreSQL itself refuses to start while the lock file's number belongs to any process, also to an unrelated one.

@@ -48,6 +48,7 @@ class Process:
     @classmethod
     async def start(cls, service: Service, environment: Mapping[str, str], journal: Journal) -> Self:
         """Raises OSError when there is no such program."""
+        await asyncio.to_thread(service.sweep)
         await asyncio.to_thread(service.prepare)
         process = await asyncio.create_subprocess_exec(
             *service.argv,

@@ -22,7 +22,8 @@ class Service:
     """A program that stays in the foreground.
 
     `address` is what other programs reach it by (a URL, None where nothing listens), `addresses` further ones by name.
-    `prepare` runs before every start and mends what a killed predecessor left; `ready` takes the process id.
+    `prepare` runs before every start. `sweep` removes what a dead process leaves behind; it runs before every start as
+    well, for the predecessor may have been killed, and after the last stop. `ready` takes the process id.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Service:
     address: str | None = None
     addresses: Mapping[str, str] = field(default_factory=dict)
     prepare: Callable[[], None] = _nothing
+    sweep: Callable[[], None] = _nothing
     ready: Callable[[int], Awaitable[bool]] = _at_once
     stop_signal: signal.Signals = signal.SIGTERM
     stop_seconds: float = 10

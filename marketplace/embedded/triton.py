@@ -40,6 +40,8 @@ def service(folder: Path, *, throwaway: bool = False, environment: Path = ENVIRO
     def prepare() -> None:
         _assemble_backends(folder / "backends", wheel)
         repository.mkdir(parents=True, exist_ok=True)
+
+    def sweep() -> None:
         for segment in SHARED_MEMORY.glob(f"{segments}*"):
             segment.unlink(missing_ok=True)
 
@@ -70,6 +72,7 @@ def service(folder: Path, *, throwaway: bool = False, environment: Path = ENVIRO
         address=f"http://{LOOPBACK}:{http}",
         addresses={"http": f"{LOOPBACK}:{http}", "grpc": f"{LOOPBACK}:{grpc}"},
         prepare=prepare,
+        sweep=sweep,
         ready=ready,
         # It has nothing to lose; unloading its models first takes seconds that a test run need not wait.
         stop_signal=signal.SIGKILL if throwaway else signal.SIGTERM,
