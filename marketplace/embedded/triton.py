@@ -46,7 +46,7 @@ def service(folder: Path, *, throwaway: bool = False, environment: Path = ENVIRO
             segment.unlink(missing_ok=True)
 
     async def ready(pid: int) -> bool:
-        return (await http_get(LOOPBACK, http, "/v2/health/ready"))[0] == 200
+        return (await http_get(LOOPBACK, http, "/v2/health/live"))[0] == 200
 
     return Service(
         name="triton",
