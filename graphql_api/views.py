@@ -22,6 +22,8 @@ from .limits import MAX_ANONYMOUS_BODY_BYTES, MAX_BODY_BYTES
 JSON = "application/json"
 GRAPHQL_RESPONSE = "application/graphql-response+json"
 HTML = "text/html"
+# What may be asked for, with and without the charset that it has in any case.
+_OFFERED = {f"{kind}{charset}": kind for kind in (JSON, GRAPHQL_RESPONSE) for charset in ("", "; charset=utf-8")}
 
 _HALF_OF_A_SURROGATE_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -46,7 +48,7 @@ async def graphql_view(request: HttpRequest) -> HttpResponse:
             )
         if _is_a_browser_looking(request):
             return _graphiql(request)
-        media_type = request.get_preferred_type([JSON, GRAPHQL_RESPONSE])
+        media_type = _OFFERED.get(request.get_preferred_type(list(_OFFERED)) or "")
         if media_type is None:
             raise RequestRefusedError(HTTPStatus.NOT_ACCEPTABLE, _("The answer is %(type)s.") % {"type": JSON})
         return await _answer(request, media_type)

@@ -55,9 +55,8 @@ class Caller:
         return data
 
     def error(self, document: str, **variables: Any) -> dict[str, Any]:
-        """The one top-level error of an answer."""
-        (error,) = self.ask(document, **variables)["errors"]
-        return dict(error)
+        """The first top-level error of an answer."""
+        return dict(self.ask(document, **variables)["errors"][0])
 
     def queries(self, document: str, **variables: Any) -> list[str]:
         """The statements that answering takes, but for those that find out who asks."""
