@@ -10,7 +10,7 @@ from django.db.models.functions import Cast
 from marketplace.access import Principal
 
 if TYPE_CHECKING:
-    from .models import MLModel, ModelVersion
+    from .models import MLModel, ModelVersion  # noqa: F401  (ruff does not look into type arguments)
 
 MAX_SEARCH_LENGTH = 200
 
