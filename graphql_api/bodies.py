@@ -1,5 +1,7 @@
 """Bodies that are too large are refused before they are read: under ASGI, Django spools a body before any view runs."""
 
+import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -13,6 +15,10 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+# A client that is still sending hears the answer only if somebody reads on; this much, for this long, is read and dropped.
+MAX_DROPPED_BYTES = 512 * 1024 * 1024
+MAX_DROPPING_SECONDS = 30
 
 
 class BodyLimit:
@@ -28,7 +34,7 @@ class BodyLimit:
             return
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         if declared.isdigit() and int(declared) > self.most:
-            await self._refuse(send)
+            await self._refuse(receive, send)
             return
         received = 0
 
@@ -48,9 +54,9 @@ class BodyLimit:
 
         await self.app(scope, counted, noted)
         if received > self.most and not started:
-            await self._refuse(send)
+            await self._refuse(receive, send)
 
-    async def _refuse(self, send: Send) -> None:
+    async def _refuse(self, receive: Receive, send: Send) -> None:
         message = _("The body has more than %(most)d bytes, which is the most that is read.") % {"most": self.most}
         body = json.dumps({"errors": [{"message": message, "extensions": {"code": "BAD_REQUEST"}}]}).encode()
         headers = [
@@ -59,4 +65,16 @@ class BodyLimit:
             (b"connection", b"close"),
         ]
         await send({"type": "http.response.start", "status": 413, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(_drop(receive), MAX_DROPPING_SECONDS)
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _drop(receive: Receive) -> None:
+    dropped = 0
+    while dropped <= MAX_DROPPED_BYTES:
+        message = await receive()
+        dropped += len(message.get("body", b""))
+        if message["type"] == "http.disconnect" or not message.get("more_body"):
+            return

@@ -205,4 +205,4 @@ class CatalogQuery:
 
     @strawberry.field(graphql_type=Publisher | None)
     def publisher(self, slug: str) -> Tenant | None:
-        return Tenant.objects.publishers().filter(slug=slug.replace("\0", "")).first()
+        return Tenant.objects.publishers().filter(slug=slug.replace("\0", "\N{REPLACEMENT CHARACTER}")).first()

@@ -117,7 +117,7 @@ async def invoke(
 
 async def _callable_version(principal: Principal, ref: str, number: int | None) -> ModelVersion:
     """The version that answers, with `endpoints` (addresses that have it loaded) and its model and publisher."""
-    publisher, _slash, name = ref.replace("\0", "").partition("/")
+    publisher, _slash, name = ref.replace("\0", "\N{REPLACEMENT CHARACTER}").partition("/")
     which = Q(status="LIVE") if number is None else Q(number=number)
     endpoints = Deployment.objects.filter(version_id=OuterRef("pk"), status=DeploymentStatus.READY).values("endpoint")
     target: ModelVersion | None = await (
