@@ -35,7 +35,7 @@ run: environments ## Install what is missing, start everything, print how to sig
 
 .PHONY: test
 test: environments development browser ## Run every test beside PostgreSQL, Valkey and Triton of its own
-	@$(BESIDE_SERVERS) .venv/bin/pytest -n 2 --dist loadgroup
+	@$(BESIDE_SERVERS) .venv/bin/pytest -n 2 --dist loadfile
 
 .PHONY: check
 check: development ## Check format, lint, types, import rules, GraphQL schema and migrations

@@ -24,8 +24,6 @@ from marketplace.embedded.process import PROJECT
 
 from .conftest import REPLACEMENTS, alive, alive_with
 
-# One at a time: they share a site, and the machine with it.
-pytestmark = pytest.mark.xdist_group("make run")
 SERVICES = {"web", "worker", "beat", "postgres", "valkey", "triton"}
 
 
