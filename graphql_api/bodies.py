@@ -16,7 +16,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-# A client that is still sending hears the answer only if somebody reads on; this much, for this long, is read and dropped.
+# A client that is still sending hears the answer only if somebody reads on: this much, for this long, is dropped.
 MAX_DROPPED_BYTES = 512 * 1024 * 1024
 MAX_DROPPING_SECONDS = 30
 
