@@ -41,8 +41,8 @@ class Form:
 
     async def submit(self, request: HttpRequest) -> Outcome:
         answer = await execute(request, document(f"actions/{self.name}.graphql"), {"input": self.reads(request.POST)})
-        payload: dict[str, Any] = next(iter((answer.data or {}).values()), None) or {}
-        return Outcome(answer, payload, _by_field(payload.get("errors", ())))
+        (payload,) = (answer.data or {"": None}).values()
+        return Outcome(answer, payload or {}, _by_field(payload["errors"] if payload else ()))
 
 
 def _by_field(errors: Any) -> dict[str, str]:

@@ -56,11 +56,16 @@ class Explore(Page):
     def context(self, data: dict[str, Any]) -> dict[str, Any]:
         query = self.request.GET
         chosen = {name: [value for value in query.getlist(name) if value] for name in FACETS}
-        orders = [(value, label) for value, label in ORDERS.items() if value != "RELEVANCE" or query.get("q")]
+        # Without a choice: the best match of a search, else what is used most.
+        usual = "RELEVANCE" if query.get("q", "").strip() else "POPULARITY"
+        orders = [
+            ("", ORDERS[usual]),
+            *((value, label) for value, label in ORDERS.items() if value not in (usual, "RELEVANCE")),
+        ]
         facets = data["models"]["facets"]
         return {
             "search": query.get("q", ""),
-            "order": query.get("order") or orders[0][0],
+            "order": query.get("order", ""),
             "orders": orders,
             "chosen": chosen,
             "subscribed": bool(query.get("subscribed")),

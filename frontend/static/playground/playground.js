@@ -92,8 +92,10 @@
       headers: { "Content-Type": "application/json", Accept: "application/json", "X-CSRFToken": token },
       body: JSON.stringify({ query: INVOKE, variables: { input } }),
     });
-    if (response.status === 401 || response.status === 403) throw new Error(gettext("Your session has ended: reload the page and sign in."));
     const { data, errors } = await response.json();
+    if (response.status === 403 || errors?.[0].extensions?.code === "UNAUTHENTICATED") {
+      throw new Error(gettext("Your session has ended: reload the page and sign in."));
+    }
     if (errors?.length) throw new Error(errors[0].message);
     return data.invokeModel;
   };
