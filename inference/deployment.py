@@ -14,6 +14,7 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
+from django.db import close_old_connections
 from django.utils import timezone
 
 from marketplace.catalog.models import ModelVersion
@@ -45,6 +46,9 @@ def run_round(*, wait: bool = False) -> None:
     """`reconcile` from synchronous code, in an event loop of its own."""
 
     async def run() -> None:
+        # Django's queries run in a thread that outlives this loop, and no request ever ends there: a connection that
+        # PostgreSQL has dropped would fail every round from then on.
+        await sync_to_async(close_old_connections)()
         try:
             await reconcile(wait=wait)
         finally:
