@@ -68,7 +68,7 @@ Playground.outputs = (() => {
 
   /** One output. `given` are the lines that were sent, to head the rows with. */
   const draw = (spec, tensor, given) => {
-    const kind = tensor.data?.length ? KINDS[spec?.contentType] : undefined;
+    const kind = tensor.data?.length && tensor.shape.length <= 2 ? KINDS[spec?.contentType] : undefined;
     return h("section", { class: "output" },
       h("h3", {}, tensor.name, " ", h("code", { class: "muted" }, `${tensor.datatype} [${tensor.shape.join(" × ")}]`)),
       (kind ?? json)(spec, tensor, given));
