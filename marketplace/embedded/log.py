@@ -34,12 +34,16 @@ class Log:
             self.stream.write(f"{prefix}{text}\n")
             self.stream.flush()
 
-    async def follow(self, source: str, output: asyncio.StreamReader) -> None:
-        """Copy a program's output until it ends. Lines may be of any length and in any encoding."""
+    async def follow(self, source: str, output: asyncio.StreamReader, noise: tuple[str, ...]) -> None:
+        """Copy a program's output until it ends, less empty lines and noise. Lines may be long, in any encoding."""
         rest = b""
         while chunk := await output.read(CHUNK_BYTES):
             *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                self.line(source, line.decode(errors="replace").rstrip("\r"))
-        if rest:
-            self.line(source, rest.decode(errors="replace"))
+            self._copy(source, lines, noise)
+        self._copy(source, [rest], noise)
+
+    def _copy(self, source: str, lines: list[bytes], noise: tuple[str, ...]) -> None:
+        for line in lines:
+            text = line.decode(errors="replace").rstrip()
+            if text and not any(words in text for words in noise):
+                self.line(source, text)

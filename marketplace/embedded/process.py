@@ -33,7 +33,7 @@ def dying_with_us(number: signal.Signals) -> Callable[[], None]:
 
 class Journal(Protocol):
     def line(self, source: str, text: str) -> None: ...
-    async def follow(self, source: str, output: asyncio.StreamReader) -> None: ...
+    async def follow(self, source: str, output: asyncio.StreamReader, noise: tuple[str, ...]) -> None: ...
 
 
 class Process:
@@ -44,6 +44,7 @@ class Process:
         self.pid = process.pid
         self._process = process
         self._following = following
+        self._gone = False
 
     @classmethod
     async def start(cls, service: Service, environment: Mapping[str, str], journal: Journal) -> Self:
@@ -62,7 +63,7 @@ class Process:
             preexec_fn=dying_with_us(service.stop_signal),
         )
         assert process.stdout is not None
-        return cls(service, process, asyncio.create_task(journal.follow(service.name, process.stdout)))
+        return cls(service, process, asyncio.create_task(journal.follow(service.name, process.stdout, service.noise)))
 
     @property
     def running(self) -> bool:
@@ -83,6 +84,8 @@ class Process:
         """
         code = await self._process.wait()
         self.kill()
+        # From here on its number may be given to a stranger.
+        self._gone = True
         # What has left the group may still hold the pipe open: PostgreSQL's own children, for the moment they need.
         await asyncio.wait([self._following], timeout=self.service.stop_seconds)
         self._following.cancel()
@@ -105,5 +108,6 @@ class Process:
 
     def kill(self) -> None:
         """End it and everything in its process group at once."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+        if not self._gone:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)

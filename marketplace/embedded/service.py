@@ -23,7 +23,8 @@ class Service:
 
     `address` is what other programs reach it by (a URL, None where nothing listens), `addresses` further ones by name.
     `prepare` runs before every start. `sweep` removes what a dead process leaves behind; it runs before every start as
-    well, for the predecessor may have been killed, and after the last stop. `ready` takes the process id.
+    well, for the predecessor may have been killed, and after the last stop. `ready` takes the process id. Lines that
+    hold one of `noise` are not worth a person's time.
     """
 
     name: str
@@ -34,5 +35,6 @@ class Service:
     prepare: Callable[[], None] = _nothing
     sweep: Callable[[], None] = _nothing
     ready: Callable[[int], Awaitable[bool]] = _at_once
+    noise: tuple[str, ...] = ()
     stop_signal: signal.Signals = signal.SIGTERM
     stop_seconds: float = 10

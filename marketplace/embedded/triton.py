@@ -20,6 +20,13 @@ PROJECT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = PROJECT / ".venv-triton"
 BACKENDS = PROJECT / "inference" / "backends"
 LOOPBACK = "127.0.0.1"
+# What this Triton calls errors on a machine without a GPU, or of a model that came through its API: all is well.
+NOISE = (
+    "CUDA driver version is insufficient",
+    "CudaDriverHelper has not been initialized",
+    "Failed to set config modification time",
+    "model not found in any model repository",
+)
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  (where Triton's Python backend talks to its stubs)
 
 
@@ -73,6 +80,7 @@ def service(folder: Path, *, throwaway: bool = False, environment: Path = ENVIRO
         addresses={"http": f"{LOOPBACK}:{http}", "grpc": f"{LOOPBACK}:{grpc}"},
         prepare=prepare,
         sweep=sweep,
+        noise=NOISE,
         ready=ready,
         # It has nothing to lose; unloading its models first takes seconds that a test run need not wait.
         stop_signal=signal.SIGKILL if throwaway else signal.SIGTERM,
