@@ -2,6 +2,7 @@
 
 from allauth.account import views as account
 from django.urls import path, re_path
+from django.views.decorators.cache import cache_control
 from django.views.i18n import JavaScriptCatalog
 
 from .views import Explore, Keys, Model, Publisher, Usage
@@ -12,7 +13,11 @@ urlpatterns = [
     path("publishers/<str:slug>/", Publisher.as_view(), name="publisher"),
     path("usage/", Usage.as_view(), name="usage"),
     path("keys/", Keys.as_view(), name="keys"),
-    path("jsi18n/", JavaScriptCatalog.as_view(packages=["frontend"]), name="javascript_catalog"),
+    path(
+        "jsi18n/",
+        cache_control(public=True, max_age=3600)(JavaScriptCatalog.as_view(packages=["frontend"])),
+        name="javascript_catalog",
+    ),
     path("accounts/login/", account.login, name="account_login"),
     path("accounts/logout/", account.logout, name="account_logout"),
     path("accounts/signup/", account.signup, name="account_signup"),

@@ -96,6 +96,19 @@ def test_pages_forwards_and_back(marketplace: Marketplace) -> None:
     assert 'rel="next"' not in second.content.decode()
 
 
+def test_many_cards_cost_no_more_queries(marketplace: Marketplace, django_assert_max_num_queries: Any) -> None:
+    browser = marketplace.owner.client
+    with django_assert_max_num_queries(20) as few:
+        browser.get("/")
+    for _ in range(10):
+        model = factories.model(marketplace.openlab)
+        factories.version(model)
+        factories.subscription(marketplace.acme, factories.plan(model))
+
+    with django_assert_max_num_queries(len(few)):
+        assert len(titles(browser.get("/"))) == 12
+
+
 @pytest.mark.parametrize("query", ["after=forged", "before=%00", "q=%00", "task=NO_SUCH_TASK", "order=NO_SUCH_ORDER"])
 def test_a_forged_query_is_no_failure_of_ours(marketplace: Marketplace, query: str) -> None:
     response = marketplace.anonymous.client.get(f"/?{query}")
