@@ -1,6 +1,6 @@
 """Keyset connections: a cursor is the sort key of its row, and a page is found by comparing rows with it.
 
-`(a, id) < (x, y)` as one row comparison walks one index from there on, so that page 10,000 costs what page 1 costs;
+`(a, id) <= (x, y)` as one row comparison walks one index from there on, so that page 10,000 costs what page 1 costs;
 `a < x OR (a = x AND id < y)`, which strawberry-django's own cursor connection builds, walks it from the start.
 """
 
@@ -15,7 +15,7 @@ import strawberry
 import strawberry_django
 from django.core.exceptions import ValidationError
 from django.db.models import Count, Field, Model, Prefetch, QuerySet, Window
-from django.db.models.fields.tuple_lookups import Tuple, TupleGreaterThan, TupleLessThan
+from django.db.models.fields.tuple_lookups import Tuple, TupleGreaterThanOrEqual, TupleLessThanOrEqual
 from django.utils.timezone import is_naive
 from django.utils.translation import gettext as _
 from graphql.execution.values import VariableValues, get_argument_values
@@ -113,8 +113,11 @@ class Page:
         columns = Tuple(*order.keys)
         for cursor, name, later in ((self.after, "after", True), (self.before, "before", False)):
             if cursor is not None:
-                comparison = TupleLessThan if later == order.descending else TupleGreaterThan
-                rows = rows.filter(comparison(columns, tuple(order.values(cursor, rows, name))))
+                comparison = TupleLessThanOrEqual if later == order.descending else TupleGreaterThanOrEqual
+                values = order.values(cursor, rows, name)
+                # "Or equal", less the one row that is: PostgreSQL estimates a row comparison by its first column alone,
+                # and where many rows are equal in that, "less" looks like none at all and the index is left.
+                rows = rows.filter(comparison(columns, tuple(values))).exclude(**{order.keys[-1]: values[-1]})
         sign = "-" if order.descending != self.backwards else ""
         return rows.order_by(*(f"{sign}{key}" for key in order.keys))[: self.size + 1]
 

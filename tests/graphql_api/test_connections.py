@@ -217,7 +217,7 @@ def test_a_page_is_found_by_comparing_rows(seven: list[str]) -> None:
 
     (statement,) = Caller().queries(PAGE, orderBy="POPULARITY", after=after)
 
-    assert '("catalog_mlmodel"."subscriber_count", "catalog_mlmodel"."id") < (' in statement
+    assert '("catalog_mlmodel"."subscriber_count", "catalog_mlmodel"."id") <= (' in statement
 
 
 def test_connections_of_many_parents_are_one_page_each(openlab: Tenant) -> None:

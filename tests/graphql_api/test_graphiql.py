@@ -47,7 +47,7 @@ def test_the_page_asks_for_nothing_from_elsewhere() -> None:
 def test_every_file_of_the_page_is_here() -> None:
     files = re.findall(r"/static/([^\"]+)", page().text)
 
-    assert len(files) == 6
+    assert len(files) == 7
     assert [name for name in files if finders.find(name) is None] == []
 
 
