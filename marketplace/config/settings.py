@@ -111,6 +111,8 @@ def _database(url: str) -> dict[str, Any]:
     names = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
     return {
         "ENGINE": "django.db.backends.postgresql",
+        # A connection that a restarted server dropped is replaced before a request meets it.
+        "CONN_HEALTH_CHECKS": True,
         **{django: str(parameters.pop(libpq, "") or "") for libpq, django in names.items()},
         "OPTIONS": {
             **{key: value for key, value in parameters.items() if key != "options"},

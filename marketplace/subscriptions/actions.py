@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 
 from marketplace.access import Permission, Principal, find
 from marketplace.catalog.models import MLModel
-from marketplace.errors import ValidationProblem
+from marketplace.errors import PermissionDenied, ValidationProblem
 
 from .models import ModelSubscription, ModelSubscriptionStatus, Plan
 
@@ -27,6 +27,10 @@ def subscribe(principal: Principal, *, model_ref: str, plan_id: UUID) -> ModelSu
     subscription, created = ModelSubscription.objects.select_for_update().get_or_create(
         tenant_id=principal.tenant_id, model=model, defaults={"plan": plan}
     )
+    if subscription.status == ModelSubscriptionStatus.SUSPENDED:
+        raise PermissionDenied(
+            _("Your subscription to this model is suspended. Only its publisher can bring it back."), path="input.model"
+        )
     if created or subscription.status == ModelSubscriptionStatus.CANCELLED:
         MLModel.objects.filter(pk=model.pk).update(subscriber_count=F("subscriber_count") + 1)
     if not created:

@@ -5,7 +5,7 @@ from django.utils.translation import gettext as _
 from guardian.shortcuts import assign_perm, remove_perm
 
 from marketplace.access import Permission, Principal
-from marketplace.catalog.models import MLModel
+from marketplace.catalog.models import MLModel, Visibility
 from marketplace.errors import NotFound
 from marketplace.tenants.models import Tenant
 
@@ -33,6 +33,8 @@ def withdraw(principal: Principal, *, model: MLModel, tenant: Tenant) -> None:
     """Hides a private model from the tenant again and suspends its subscription: calls are refused from now on."""
     _require_publisher(principal, model)
     remove_perm("catalog.use_mlmodel", tenant.group, model)
+    if model.visibility == Visibility.PUBLIC:
+        return  # everybody may use it all the same
     ModelSubscription.objects.filter(model=model, tenant=tenant, status=ModelSubscriptionStatus.ACTIVE).update(
         status=ModelSubscriptionStatus.SUSPENDED
     )
