@@ -9,8 +9,10 @@ from decimal import Decimal
 from time import perf_counter
 from uuid import UUID
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.postgres.expressions import ArraySubquery
+from django.db import connection
 from django.db.models import OuterRef, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -87,8 +89,9 @@ async def invoke(
     if admission.replayed:
         return await _replay(admission.hold_id)
     created_at = timezone.now()
-    started = perf_counter()
     try:
+        await _hand_back_connection()
+        started = perf_counter()
         answer = await _infer(target, request, seconds, str(admission.hold_id))
         latency_ms = (perf_counter() - started) * 1000
     except MarketplaceError as error:
@@ -113,6 +116,13 @@ async def invoke(
             retry_after_ms=1000,
         )
     return Invocation(admission.hold_id, target, answer, units, latency_ms, created_at)
+
+
+@sync_to_async
+def _hand_back_connection() -> None:
+    """The wait for an answer may be long: kept through it, a few slow models' callers would hold all there are."""
+    if not connection.in_atomic_block:
+        connection.close()
 
 
 async def _callable_version(principal: Principal, ref: str, number: int | None) -> ModelVersion:

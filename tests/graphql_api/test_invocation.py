@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from asgiref.sync import sync_to_async
+from django.db import connection
 
 from graphql_api.nodes import global_id
-from inference import artifacts, deployment
+from inference import artifacts, deployment, gateway
+from inference.models import Deployment
 from marketplace.access import TenantRole
 from marketplace.catalog.models import ModelVersion
 from marketplace.metering.models import Hold, LedgerEntry, Quota
@@ -253,6 +255,40 @@ async def test_many_calls_at_once_wait_without_holding_a_connection_each(shop: S
     payloads = await asyncio.gather(*(shop.invoke() for _ in range(60)))
 
     assert [payload["errors"] for payload in payloads] == [[]] * 60
+
+
+@pytest_asyncio.fixture
+async def silent_server() -> AsyncIterator[str]:
+    """The address of an HTTP/2 server that greets whoever connects (an empty SETTINGS frame) and never says more."""
+    writers = []
+
+    def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"\0\0\0\4\0\0\0\0\0")
+        writers.append(writer)
+
+    server = await asyncio.start_server(greet, "127.0.0.1")
+    yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    await gateway.close()
+    for writer in writers:
+        writer.close()
+    server.close()
+
+
+async def test_no_connection_to_the_database_is_held_while_an_answer_is_awaited(
+    undeployed: Shop, settings: Any, silent_server: str
+) -> None:
+    settings.TRITON_URLS, settings.INFERENCE_TIMEOUT_SECONDS = [silent_server], 2.0
+    await Deployment.objects.acreate(version=undeployed.version, endpoint=silent_server, status="READY")
+    await sync_to_async(connection.ensure_connection)()
+
+    call = asyncio.create_task(undeployed.invoke())
+    while await sync_to_async(lambda: connection.connection is not None)():
+        assert not call.done()
+        await asyncio.sleep(0.01)
+
+    payload = await call
+    assert [error["__typename"] for error in payload["errors"]] == ["ModelUnavailable"]
+    assert await nothing_happened()
 
 
 async def test_an_invocation_of_another_tenant_is_not_there(shop: Shop) -> None:
