@@ -19,6 +19,7 @@ from marketplace.tenants.models import Tenant
 from .cards import rendered
 from .connections import Connection, Order, Page, paginate, related
 from .context import Info
+from .nodes import ByPrimaryKey
 from .scalars import BigInt
 from .searching import NEWEST_FIRST, Facets, ModelFilter, ModelOrder, ModelSearch
 
@@ -63,7 +64,7 @@ def _tensors(direction: Direction, description: str) -> Any:
 
 
 @strawberry_django.type(catalog.ModelVersion, description="One immutable artefact of a model, under its number.")
-class ModelVersion(relay.Node):
+class ModelVersion(ByPrimaryKey, relay.Node):
     number: int
     status: ModelVersionStatus
     format: str = strawberry_django.field(description="onnx, ...")
@@ -88,7 +89,7 @@ def _plans_on_offer(info: Info) -> "QuerySet[subscriptions.Plan]":
 
 
 @strawberry_django.type(MLModel, name="Model")
-class Model(relay.Node):
+class Model(ByPrimaryKey, relay.Node):
     name: str
     display_name: str
     summary: str
@@ -158,7 +159,7 @@ class ModelConnection(Connection[Model]):
 
 
 @strawberry_django.type(Tenant, name="Publisher", description="The public face of a tenant that publishes.")
-class Publisher(relay.Node):
+class Publisher(ByPrimaryKey, relay.Node):
     slug: str
     name: str
     models = related(

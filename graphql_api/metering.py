@@ -15,6 +15,7 @@ from marketplace.metering.models import HoldState
 
 from .catalog import Model, ModelVersion
 from .connections import Order
+from .nodes import ByPrimaryKey
 from .tensors import Tensor
 
 LATEST_FIRST = Order("latest", ("id",))
@@ -51,7 +52,7 @@ class InvocationStatus(Enum):
 @strawberry_django.type(
     metering.Hold, name="Invocation", description="One call of one version by one tenant, on whatever protocol."
 )
-class Invocation(relay.Node):
+class Invocation(ByPrimaryKey, relay.Node):
     model: Model = strawberry_django.field(field_name="version__model")
     version: ModelVersion
     units: Decimal = strawberry_django.field(field_name="charged", description="What was charged.")

@@ -20,7 +20,7 @@ from .context import Info
 from .errors import Problem
 from .metering import Money, Quota
 from .mutation import expected_failures
-from .nodes import primary_key
+from .nodes import ByPrimaryKey, primary_key
 
 strawberry.enum(ModelSubscriptionStatus)
 
@@ -28,7 +28,7 @@ NEWEST_CONTRACT_FIRST = Order("subscribed", ("created_at", "id"))
 
 
 @strawberry_django.type(subscriptions.Plan, description="What a publisher offers for one model.")
-class Plan(relay.Node):
+class Plan(ByPrimaryKey, relay.Node):
     name: str
     included_units: Decimal = strawberry_django.field(description="Per period.")
     requests_per_second: int
@@ -46,7 +46,7 @@ class Plan(relay.Node):
 
 
 @strawberry_django.type(subscriptions.ModelSubscription, description="A tenant's contract on a plan of a model.")
-class ModelSubscription(relay.Node):
+class ModelSubscription(ByPrimaryKey, relay.Node):
     model: Model
     plan: Plan
     status: ModelSubscriptionStatus

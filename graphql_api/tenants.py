@@ -23,7 +23,7 @@ from .context import Info
 from .errors import Problem
 from .metering import LATEST_FIRST, Invocation
 from .mutation import expected_failures
-from .nodes import primary_key
+from .nodes import ByPrimaryKey, primary_key
 from .subscriptions import NEWEST_CONTRACT_FIRST, ModelSubscription
 
 strawberry.enum(TenantRole)
@@ -32,13 +32,13 @@ NEWEST_KEY_FIRST = Order("created", ("created_at", "id"))
 
 
 @strawberry_django.type(accounts.User)
-class User(relay.Node):
+class User(ByPrimaryKey, relay.Node):
     email: str
     display_name: str
 
 
 @strawberry_django.type(accounts.ApiKey)
-class ApiKey(relay.Node):
+class ApiKey(ByPrimaryKey, relay.Node):
     name: str
     prefix: str = strawberry_django.field(
         description="Enough to recognise the key by; the secret is shown once, at creation."
@@ -51,7 +51,7 @@ class ApiKey(relay.Node):
 
 
 @strawberry_django.type(accounts.Tenant, description="An organisation, as its own members see it.")
-class Tenant(relay.Node):
+class Tenant(ByPrimaryKey, relay.Node):
     slug: str
     name: str
     is_publisher: bool
