@@ -274,7 +274,7 @@ class Silence:
     def line(self, source: str, text: str) -> None:
         pass
 
-    async def follow(self, source: str, output: asyncio.StreamReader) -> None:
+    async def follow(self, source: str, output: asyncio.StreamReader, noise: tuple[str, ...]) -> None:
         while await output.read(2**16):
             pass
 
