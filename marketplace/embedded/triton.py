@@ -6,6 +6,7 @@ Models are loaded through its API alone; the repository on disk stays empty, and
 import contextlib
 import hashlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -27,6 +28,7 @@ NOISE = (
     "Failed to set config modification time",
     "model not found in any model repository",
 )
+PORTS = range(20_000, 32_000)
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  (where Triton's Python backend talks to its stubs)
 
 
@@ -120,14 +122,23 @@ def _ports(folder: Path) -> tuple[int, int]:
         http, grpc = map(int, kept.read_text().split())
         _bind(http, grpc)
     except (OSError, ValueError):
-        http, grpc = _bind(0, 0)
+        http, grpc = _free_ports()
         folder.mkdir(parents=True, exist_ok=True)
         kept.write_text(f"{http} {grpc}\n")
     return http, grpc
 
 
-def _bind(*ports: int) -> list[int]:
-    """Try the ports (0: any free one) and let go of them again. Raises OSError when one is taken."""
+def _free_ports() -> tuple[int, int]:
+    """Below those that the kernel gives to outgoing connections: one of them could take it while Triton restarts."""
+    while True:
+        http, grpc = random.sample(PORTS, 2)
+        with contextlib.suppress(OSError):
+            _bind(http, grpc)
+            return http, grpc
+
+
+def _bind(*ports: int) -> None:
+    """Try the ports and let go of them again. Raises OSError when one is taken."""
     with contextlib.ExitStack() as listeners:
-        opened = [listeners.enter_context(socket.create_server((LOOPBACK, port))) for port in ports]
-        return [listener.getsockname()[1] for listener in opened]
+        for port in ports:
+            listeners.enter_context(socket.create_server((LOOPBACK, port)))
