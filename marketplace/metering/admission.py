@@ -110,16 +110,25 @@ def _refusal(
     raise AssertionError(f"metering_admit answered {outcome!r}")
 
 
-async def settle(hold_id: UUID, *, units: Decimal, latency_ms: float, answer: bytes | None = None) -> bool:
+async def settle(
+    hold_id: UUID, *, units: Decimal, latency_ms: float, answer: bytes | None = None, answer_digest: bytes | None = None
+) -> bool:
     """Charges `units`. False when the hold has expired meanwhile: then nothing is charged and nothing may be delivered.
 
-    `answer` is kept for replays, unless it is larger than MAX_ANSWER_BYTES.
+    `answer` is kept for replays, unless it is larger than MAX_ANSWER_BYTES; `answer_digest` (SHA-256) for the receipt.
     """
     kept = answer if answer is not None and len(answer) <= MAX_ANSWER_BYTES else None
-    async with connection() as db:
+    # A pipeline is one round trip and one transaction.
+    async with connection() as db, db.pipeline():
         cursor = await db.execute(
             "SELECT metering_settle(%s, %s, %s, %s, %s)", (hold_id, units, latency_ms, kept, ANSWER_SECONDS)
         )
+        if answer_digest is not None:
+            await db.execute(
+                "UPDATE metering_hold SET answer_digest = %s "
+                "WHERE id = %s AND state = 'settled' AND answer_digest IS NULL",
+                (answer_digest, hold_id),
+            )
         row = await cursor.fetchone()
     return bool(row and row[0])
 
