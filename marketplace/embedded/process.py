@@ -39,10 +39,17 @@ class Journal(Protocol):
 class Process:
     """One run of a service, its output in the journal."""
 
-    def __init__(self, service: Service, process: asyncio.subprocess.Process, following: asyncio.Task[None]) -> None:
+    def __init__(
+        self,
+        service: Service,
+        process: asyncio.subprocess.Process,
+        pipe: asyncio.ReadTransport,
+        following: asyncio.Task[None],
+    ) -> None:
         self.service = service
         self.pid = process.pid
         self._process = process
+        self._pipe = pipe
         self._following = following
         self._gone = False
 
@@ -51,19 +58,31 @@ class Process:
         """Raises OSError when there is no such program."""
         await asyncio.to_thread(service.sweep)
         await asyncio.to_thread(service.prepare)
-        process = await asyncio.create_subprocess_exec(
-            *service.argv,
-            env={**environment, **service.environment},
-            cwd=PROJECT,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            # A group of its own: Ctrl-C in the terminal reaches us alone, and we stop all in the right order.
-            start_new_session=True,
-            preexec_fn=dying_with_us(service.stop_signal),
+        # Our own pipe: asyncio's would have its end wait for that of every grandchild that still holds it, and Triton's
+        # outlive a SIGKILL.
+        ours, theirs = os.pipe()
+        output = asyncio.StreamReader()
+        pipe, _protocol = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(output), os.fdopen(ours, "rb", buffering=0)
         )
-        assert process.stdout is not None
-        return cls(service, process, asyncio.create_task(journal.follow(service.name, process.stdout, service.noise)))
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *service.argv,
+                env={**environment, **service.environment},
+                cwd=PROJECT,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=theirs,
+                stderr=asyncio.subprocess.STDOUT,
+                # A group of its own: Ctrl-C in the terminal reaches us alone, and we stop all in the right order.
+                start_new_session=True,
+                preexec_fn=dying_with_us(service.stop_signal),
+            )
+        except BaseException:
+            pipe.close()
+            raise
+        finally:
+            os.close(theirs)
+        return cls(service, process, pipe, asyncio.create_task(journal.follow(service.name, output, service.noise)))
 
     @property
     def running(self) -> bool:
@@ -89,6 +108,7 @@ class Process:
         # What has left the group may still hold the pipe open: PostgreSQL's own children, for the moment they need.
         await asyncio.wait([self._following], timeout=self.service.stop_seconds)
         self._following.cancel()
+        self._pipe.close()
         return code
 
     async def stop(self) -> bool:
