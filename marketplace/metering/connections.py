@@ -60,7 +60,11 @@ async def connection() -> AsyncIterator[psycopg.AsyncConnection[TupleRow]]:
         async with (await _pool()).connection() as borrowed:
             yield borrowed
     except (psycopg.OperationalError, PoolTimeout) as error:
-        raise ModelUnavailable(
-            _("The marketplace cannot reach its records just now, so it runs nothing and charges nothing. Try again."),
-            retry_after_ms=1000,
-        ) from error
+        raise out_of_reach() from error
+
+
+def out_of_reach() -> ModelUnavailable:
+    return ModelUnavailable(
+        _("The marketplace cannot reach its records just now, so it runs nothing and charges nothing. Try again."),
+        retry_after_ms=1000,
+    )
