@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from time import monotonic
 from typing import Any, LiteralString
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -27,6 +28,7 @@ from marketplace.errors import (
 )
 
 from .batches import Lane, Question, ask_one_by_one_if_need_be
+from .connections import WAIT_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +45,8 @@ ADMIT: LiteralString = (
 SETTLE: LiteralString = "SELECT metering_settle(%s::uuid[], %s::numeric[], %s::float8[], %s::bytea[], %s)"
 RELEASE: LiteralString = "SELECT metering_release(%s::uuid[], %s::text[])"
 SETTLED: LiteralString = (
-    "SELECT array_agg(a.done OR h.state = 'settled' ORDER BY position) "
-    "FROM unnest(%s::uuid[], %s::bool[]) WITH ORDINALITY AS a (id, done, position) JOIN metering_hold h USING (id)"
+    "SELECT array_agg(a.done OR coalesce(h.state = 'settled', false) ORDER BY position) "
+    "FROM unnest(%s::uuid[], %s::bool[]) WITH ORDINALITY AS a (id, done, position) LEFT JOIN metering_hold h USING (id)"
 )
 
 Connection = psycopg.AsyncConnection[Any]
@@ -170,8 +172,10 @@ async def _admit(questions: Sequence[Question]) -> list[Row | BaseException]:
 
 
 async def _settle(questions: Sequence[Question]) -> list[bool | BaseException]:
+    started = monotonic()
     answers = await ask_one_by_one_if_need_be(_ask_settle, questions)
-    if not any(isinstance(answer, ModelUnavailable) for answer in answers):
+    # Later than this the callers are told that it failed: settling then would charge what is not delivered.
+    if monotonic() - started > WAIT_SECONDS / 2 or not any(isinstance(answer, ModelUnavailable) for answer in answers):
         return answers
     # The connection broke, perhaps between COMMIT and its acknowledgement. A hold is settled by whoever holds it and
     # nobody else, so one that is settled by now was settled by us, just before.
@@ -207,6 +211,11 @@ async def _booleans(db: Connection, statement: LiteralString, arguments: list[An
     return answers
 
 
+async def _charged_too_late(charged: bool) -> None:
+    if charged:
+        log.error("a call was charged after its caller had been told that it failed: PostgreSQL answered too late")
+
+
 async def _nobody_waits_for(row: Row) -> None:
     outcome, hold_id, *_terms = row
     if outcome == "admitted":
@@ -221,7 +230,7 @@ class _Lanes:
 
     def __init__(self) -> None:
         self.admit: Lane[Row] = Lane(_admit, abandoned=_nobody_waits_for)
-        self.settle: Lane[bool] = Lane(_settle)
+        self.settle: Lane[bool] = Lane(_settle, abandoned=_charged_too_late)
         self.release: Lane[bool] = Lane(_release)
 
 

@@ -1,7 +1,7 @@
 """Callers that wait while PostgreSQL is busy with others share its next round trip.
 
-One lane per kind of call and event loop: a task takes whoever waits, a tenant at a time, and asks for all of them at once.
-A call that finds nobody waiting goes at once, alone. Nothing is ever delayed so that a batch may grow.
+One lane per kind of call and event loop: a task takes whoever waits, a tenant at a time, and asks for all of them at
+once. A call that finds nobody waiting goes at once, alone. Nothing is ever delayed so that a batch may grow.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ async def ask_one_by_one_if_need_be(
         alone = (ask_one_by_one_if_need_be(ask, [question]) for question in questions)
         answers = await asyncio.gather(*alone)
         return [answer for (answer,) in answers]
-    except Exception as error:  # noqa: BLE001  (each caller is told, and a batch has nobody else to tell)
+    except Exception as error:
         return [error] * len(questions)
 
 
@@ -149,7 +149,7 @@ class Lane(Generic[Answer]):
             self._start(self._abandoned(answer))
 
     def _start(self, work: Awaitable[None]) -> "asyncio.Task[None]":
-        task: asyncio.Task[None] = asyncio.ensure_future(work)  # type: ignore[assignment]
+        task: asyncio.Task[None] = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

@@ -14,7 +14,7 @@ DROP FUNCTION metering_release(uuid, text);
 CREATE FUNCTION metering_quotas(p_tenants uuid[], p_versions uuid[], p_moment timestamptz) RETURNS bigint[]
 LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan
-SET lock_timeout = '500ms' AS $$
+SET lock_timeout = '200ms' AS $$
 DECLARE
     quotas bigint[];
     absent uuid[];
@@ -50,7 +50,7 @@ CREATE FUNCTION metering_admit(
 ) RETURNS TABLE (outcome text, hold_id uuid, unit_limit numeric, remaining numeric, resets_at timestamptz, retry_after_ms int)
 LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan
-SET lock_timeout = '500ms' AS $$
+SET lock_timeout = '200ms' AS $$
 #variable_conflict use_column
 DECLARE
     moment timestamptz;
@@ -211,7 +211,7 @@ CREATE FUNCTION metering_settle(
     p_holds uuid[], p_units numeric[], p_latencies double precision[], p_answers bytea[], p_answer_seconds double precision
 ) RETURNS boolean[] LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan
-SET lock_timeout = '500ms' AS $$
+SET lock_timeout = '200ms' AS $$
 DECLARE
     moment timestamptz;
     answers boolean[];
@@ -254,7 +254,7 @@ END $$;
 -- Gives holds' units back. False for one that was no longer held.
 CREATE FUNCTION metering_release(p_holds uuid[], p_because text[]) RETURNS boolean[] LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan
-SET lock_timeout = '500ms' AS $$
+SET lock_timeout = '200ms' AS $$
 DECLARE
     answers boolean[];
 BEGIN
@@ -276,7 +276,7 @@ END $$;
 -- Locks what a settle or release is about to change: quotas by id, then holds by id.
 CREATE FUNCTION metering_lock_holds(p_holds uuid[]) RETURNS void LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan
-SET lock_timeout = '500ms' AS $$
+SET lock_timeout = '200ms' AS $$
 BEGIN
     PERFORM FROM metering_quota WHERE id = ANY (ARRAY(SELECT quota_id FROM metering_hold WHERE id = ANY (p_holds))) ORDER BY id FOR UPDATE;
     PERFORM FROM metering_hold WHERE id = ANY (p_holds) ORDER BY id FOR NO KEY UPDATE;
