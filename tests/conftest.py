@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.db import connections as django_connections
 
 from inference import gateway
@@ -19,6 +20,13 @@ def pytest_configure(config: pytest.Config) -> None:
             "The tests need PostgreSQL, Valkey and Triton. Run `make test`, or for one file: "
             "`.venv/bin/python -m marketplace.embedded exec -- .venv/bin/pytest tests/metering`"
         )
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings: None) -> None:
+    """Tables are emptied behind each test, the ledger too, which refuses that to everybody else."""
+    options = settings.DATABASES["default"]["OPTIONS"]
+    options["options"] += " -c marketplace.allow_truncate=on"
 
 
 @pytest_asyncio.fixture(autouse=True)

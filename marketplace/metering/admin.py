@@ -30,7 +30,7 @@ class HoldAdmin(EndlessAdmin):
     list_filter = ("state",)
     list_select_related = ("tenant", "version__model")
     search_fields = ("=tenant__slug", "=idempotency_key")
-    exclude = ("request_digest",)
+    exclude = ("request_digest", "answer_digest")
 
 
 @admin.register(LedgerEntry)

@@ -73,7 +73,9 @@ class Hold(models.Model):
     api_key = models.ForeignKey(ApiKey, on_delete=models.SET_NULL, null=True, related_name="+", db_index=False)
     user = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+", db_index=False)
     idempotency_key = models.CharField(max_length=255, null=True)  # noqa: DJ001  (null is "none", and is not unique)
+    # SHA-256, as inference/tensors/identity.py takes them.
     request_digest = models.BinaryField(max_length=32, null=True)
+    answer_digest = models.BinaryField(max_length=32, null=True)
     units = models.DecimalField(_("units held"), **UNITS)
     charged = models.DecimalField(_("units charged"), **UNITS, db_default=0)
     state = models.CharField(_("state"), max_length=8, choices=HoldState.choices, db_default=HoldState.HELD)
