@@ -11,6 +11,7 @@ from strawberry import relay
 
 from inference.tensors import unpack
 from marketplace.metering import models as metering
+from marketplace.metering import receipts
 from marketplace.metering.models import HoldState
 
 from .catalog import Model, ModelVersion
@@ -66,6 +67,20 @@ class Invocation(ByPrimaryKey, relay.Node):
         if self.state == HoldState.SETTLED:
             return InvocationStatus.SUCCEEDED
         return InvocationStatus.CANCELLED if self.released_because == "CANCELLED" else InvocationStatus.FAILED
+
+    @strawberry_django.field(
+        annotate=receipts.charge(),
+        select_related=receipts.RELATED,
+        only=receipts.FIELDS,
+        description="A signed statement (compact JWS) of what was called, delivered and charged; null until it has "
+        "succeeded. The public key is at /.well-known/jwks.json.",
+    )
+    def receipt(self: Any) -> str | None:
+        hold = self
+        if not hasattr(hold, "amount"):
+            # As invokeModel answers with it: not read from the database.
+            hold = receipts.with_charge().get(pk=self.pk)
+        return receipts.receipt(hold)
 
     @strawberry_django.field(
         select_related=["stored_answer"],

@@ -28,7 +28,7 @@ from .deployment import mark_broken
 from .models import Deployment, DeploymentStatus
 from .scheduler import Scheduler
 from .signatures import signature_of
-from .tensors import InferenceRequest, RawTensor, Tensor, digest, pack, read_request, unpack
+from .tensors import InferenceRequest, RawTensor, Tensor, digest, pack, packed_digest, read_request, unpack
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ async def invoke(
         units=units,
         seconds=seconds + HOLD_MARGIN_SECONDS,
         idempotency_key=idempotency_key,
-        digest=digest(ref, version, request) if idempotency_key is not None else None,
+        digest=digest(ref, version, request),
     )
     if admission.replayed:
         return await _replay(admission.hold_id)
@@ -109,6 +109,7 @@ async def invoke(
             units=units,
             latency_ms=latency_ms,
             answer=pack(answer) if idempotency_key is not None else None,
+            answer_digest=packed_digest(answer),
         )
     ):
         raise ModelUnavailable(

@@ -5,7 +5,7 @@ row-major, BYTES elements each behind a 4-byte little-endian length.
 """
 
 from inference.tensors.datatypes import MAX_RANK, MAX_TENSOR_BYTES, Datatype
-from inference.tensors.identity import digest, pack, unpack
+from inference.tensors.identity import digest, pack, packed_digest, unpack
 from inference.tensors.reading import check_content, parse, parse_shape
 from inference.tensors.request import RawTensor, check_request, read_request
 from inference.tensors.tensor import InferenceRequest, Signature, Tensor, TensorSpec
@@ -23,6 +23,7 @@ __all__ = [
     "check_request",
     "digest",
     "pack",
+    "packed_digest",
     "parse",
     "parse_shape",
     "read_request",

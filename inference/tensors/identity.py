@@ -34,6 +34,14 @@ def pack(tensors: Sequence[Tensor]) -> bytes:
     return b"".join([head.encode(), b"\n", *(tensor.content for tensor in tensors)])
 
 
+def packed_digest(tensors: Sequence[Tensor]) -> bytes:
+    """SHA-256 of what `pack` makes of them, without making it."""
+    hashed = hashlib.sha256(json.dumps([_declaration(tensor) for tensor in tensors]).encode() + b"\n")
+    for tensor in tensors:
+        hashed.update(tensor.content)
+    return hashed.digest()
+
+
 def unpack(packed: bytes) -> tuple[Tensor, ...]:
     """What `pack` packed."""
     position = packed.index(b"\n")

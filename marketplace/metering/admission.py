@@ -42,7 +42,7 @@ ADMIT: LiteralString = (
     "SELECT * FROM metering_admit(%s::uuid[], %s::uuid[], %s::uuid[], %s::uuid[], %s::uuid[], %s::numeric[], "
     "%s::text[], %s::bytea[], %s::float8[])"
 )
-SETTLE: LiteralString = "SELECT metering_settle(%s::uuid[], %s::numeric[], %s::float8[], %s::bytea[], %s)"
+SETTLE: LiteralString = "SELECT metering_settle(%s::uuid[], %s::numeric[], %s::float8[], %s::bytea[], %s::bytea[], %s)"
 RELEASE: LiteralString = "SELECT metering_release(%s::uuid[], %s::text[])"
 SETTLED: LiteralString = (
     "SELECT array_agg(a.done OR coalesce(h.state = 'settled', false) ORDER BY position) "
@@ -140,13 +140,15 @@ def _refusal(
     raise AssertionError(f"metering_admit answered {outcome!r}")
 
 
-async def settle(hold_id: UUID, *, units: Decimal, latency_ms: float, answer: bytes | None = None) -> bool:
+async def settle(
+    hold_id: UUID, *, units: Decimal, latency_ms: float, answer: bytes | None = None, answer_digest: bytes | None = None
+) -> bool:
     """Charges `units`. False when the hold has expired meanwhile: then nothing is charged and nothing may be delivered.
 
-    `answer` is kept for replays, unless it is larger than MAX_ANSWER_BYTES.
+    `answer` is kept for replays, unless it is larger than MAX_ANSWER_BYTES; `answer_digest` (SHA-256) for the receipt.
     """
     kept = answer if answer is not None and len(answer) <= MAX_ANSWER_BYTES else None
-    question = (hold_id, units, latency_ms, kept)
+    question = (hold_id, units, latency_ms, kept, answer_digest)
     if kept is not None and len(kept) > LARGE_ANSWER_BYTES:
         (done,) = await _settle([question])
         if isinstance(done, BaseException):

@@ -1,7 +1,7 @@
 """The ledger's checker: proves that counters, holds and entries say the same, all of them, as of one moment.
 
-PostgreSQL does the sums, in one REPEATABLE READ, read-only transaction: it takes no lock that a call would wait for, and
-what it cannot keep in `WORK_MEMORY` it spills to disk. It reads every hold and every entry once.
+PostgreSQL does the sums, in one REPEATABLE READ, read-only transaction: it takes no lock that a call would wait for,
+and what it cannot keep in `WORK_MEMORY` it spills to disk. It reads every hold and every entry once.
 """
 
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ WITH entries AS (
            coalesce(e.consumed, 0) AS consumed,
            coalesce(e.units <> 0 OR e.amount <> 0 OR e.currencies_differ, false) AS unbalanced,
            CASE h.state
-               WHEN 'settled' THEN (e.entries, e.consumers, e.publishers) IS DISTINCT FROM (2::bigint, 1::bigint, 1::bigint)
+               WHEN 'settled' THEN e.hold_id IS NULL OR (e.entries, e.consumers, e.publishers) <> (2, 1, 1)
                ELSE e.hold_id IS NOT NULL
            END AS miscounted,
            h.state = 'settled' AND e.consumed <> h.charged AS mischarged,
@@ -50,7 +50,7 @@ WITH entries AS (
 
 # Every quota with the sums of its holds, wrong ones first; holds of a publisher's own models have no quota.
 _QUOTAS = (
-    _HOLDS
+    _HOLDS  # noqa: S608  (two constants)
     + """
 , sums AS (
     SELECT quota_id,

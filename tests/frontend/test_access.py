@@ -55,6 +55,7 @@ TABLE: dict[str, list[tuple[Address, tuple[int, int, int, int, int]]]] = {
     # GraphiQL, as a browser asks for it; what the API answers to whom is in tests/graphql_api/test_access.py.
     "graphql": [(address("graphql"), EVERYBODY)],
     "healthz": [(address("healthz"), EVERYBODY)],
+    "jwks": [(address("jwks"), EVERYBODY)],
 }
 # Its answer depends on what runs: tests/inference/test_health.py. The two panels: tests/publishing.
 ELSEWHERE = {"readyz", "admin", "publish"}

@@ -204,7 +204,7 @@ PLAIN: dict[str, str] = {
     "Money": "amount currency",
     "ModelSubscription": "id status createdAt",
     "Quota": "periodStart periodEnd limit settled held remaining",
-    "Invocation": "id status outputs units latencyMs createdAt",
+    "Invocation": "id status outputs units latencyMs createdAt receipt",
     "Tensor": "name datatype shape data base64",
     "Facets": "tasks tags licenses publishers",
     "FacetValue": "value count",

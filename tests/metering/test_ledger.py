@@ -1,4 +1,4 @@
-"""The ledger's checker: silent about a marketplace that was metered, and it names whatever somebody has tampered with."""
+"""The ledger's checker: silent about a marketplace that was metered, and naming whatever was tampered with."""
 
 import asyncio
 import logging

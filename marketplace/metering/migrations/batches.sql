@@ -208,7 +208,8 @@ END $$;
 
 -- Charges holds. False for one that is no longer held: what it stood for has been given back and must not be delivered.
 CREATE FUNCTION metering_settle(
-    p_holds uuid[], p_units numeric[], p_latencies double precision[], p_answers bytea[], p_answer_seconds double precision
+    p_holds uuid[], p_units numeric[], p_latencies double precision[], p_answers bytea[],
+    p_answer_digests bytea[], p_answer_seconds double precision
 ) RETURNS boolean[] LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan
 SET lock_timeout = '200ms' AS $$
@@ -219,9 +220,11 @@ BEGIN
     PERFORM metering_lock_holds(p_holds);
     moment := clock_timestamp();
     WITH asked AS (
-        SELECT * FROM unnest(p_holds, p_units, p_latencies, p_answers) WITH ORDINALITY AS a (hold, units, latency, answer, position)
+        SELECT * FROM unnest(p_holds, p_units, p_latencies, p_answers, p_answer_digests)
+               WITH ORDINALITY AS a (hold, units, latency, answer, answer_digest, position)
     ), done AS (
-        UPDATE metering_hold h SET state = 'settled', charged = a.units, finished_at = moment, latency_ms = a.latency
+        UPDATE metering_hold h SET state = 'settled', charged = a.units, finished_at = moment, latency_ms = a.latency,
+               answer_digest = a.answer_digest
           FROM asked a WHERE h.id = a.hold AND h.state = 'held'
         RETURNING h.id, h.tenant_id, h.version_id, h.quota_id, h.units AS held, a.units, a.answer, a.position
     ), priced AS (
