@@ -1,6 +1,10 @@
 """invokeModel on a real Triton: answers, what they cost, and how each failure is told."""
 
 import asyncio
+import hashlib
+import json
+import struct
+from base64 import urlsafe_b64decode
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +12,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from asgiref.sync import sync_to_async
+from django.core.management import call_command
 from django.db import connection
 
 from graphql_api.nodes import global_id
@@ -130,6 +135,27 @@ async def test_an_invocation_is_found_again_without_what_it_answered(shop: Shop)
         "units": "1",
         "outputs": None,
     }
+
+
+async def test_a_receipt_proves_what_was_asked_and_answered(shop: Shop) -> None:
+    document = """
+    mutation ($input: InvokeModelInput!) { invokeModel(input: $input) { invocation { id receipt } errors { code } } }"""
+    sent = {"model": "openlab/add", "inputs": INPUTS}
+
+    invocation = (await shop.developer.aask(document, input=sent))["data"]["invokeModel"]["invocation"]
+
+    # As docs/receipts.md tells a customer to compute them.
+    asked = (
+        b'{"inputs": [["A", "FP32", [1], 4], ["B", "FP32", [1], 4]], "model": "openlab/add", "outputs": null, '
+        b'"parameters": {}, "version": null}\n' + struct.pack("<2f", 1.5, 2.25)
+    )
+    answered = b'[["SUM", "FP32", [1], 4]]\n' + struct.pack("<f", 3.75)
+    claims = json.loads(urlsafe_b64decode(invocation["receipt"].split(".")[1] + "=="))
+    assert claims["request_sha256"] == hashlib.sha256(asked).hexdigest()
+    assert claims["answer_sha256"] == hashlib.sha256(answered).hexdigest()
+    assert claims["artifact_sha256"] == shop.version.sha256
+    assert global_id("Invocation", claims["jti"]) == invocation["id"]
+    await sync_to_async(call_command)("verify_receipt", invocation["receipt"])
 
 
 async def test_a_key_of_idempotency_is_answered_twice_and_charged_once(shop: Shop) -> None:

@@ -1,9 +1,11 @@
 """When two requests are the same, and how an answer is kept."""
 
+import hashlib
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.tensors import Datatype, InferenceRequest, Tensor, digest, pack, parse, unpack
+from inference.tensors import Datatype, InferenceRequest, Tensor, digest, pack, packed_digest, parse, unpack
 
 A = Tensor("A", Datatype.UINT8, (2,), b"\x01\x02")
 B = Tensor("B", Datatype.UINT8, (2,), b"\x03\x04")
@@ -62,3 +64,8 @@ tensors = st.builds(
 @given(st.lists(tensors, max_size=4))
 def test_a_kept_answer_comes_back_as_it_was(answer: list[Tensor]) -> None:
     assert unpack(pack(answer)) == tuple(answer)
+
+
+@given(st.lists(tensors, max_size=4))
+def test_an_answer_s_digest_is_that_of_what_is_kept(answer: list[Tensor]) -> None:
+    assert packed_digest(answer) == hashlib.sha256(pack(answer)).digest()
