@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from inference.tensors.datatypes import Datatype
 from inference.tensors.tensor import InferenceRequest, Tensor
 
+# Made once: `json.dumps` makes an encoder for each call that is not plain.
+_sorted = json.JSONEncoder(sort_keys=True, allow_nan=False).encode
+
 
 def digest(model: str, version: int | None, request: InferenceRequest) -> bytes:
     """SHA-256 over what the request asks of which model; the order of its inputs and parameters says nothing.
@@ -22,7 +25,7 @@ def digest(model: str, version: int | None, request: InferenceRequest) -> bytes:
         "parameters": dict(request.parameters),
     }
     # The head tells the length of each content, so that the bytes that follow can be split in one way only.
-    hashed = hashlib.sha256(json.dumps(head, sort_keys=True, allow_nan=False).encode() + b"\n")
+    hashed = hashlib.sha256(_sorted(head).encode() + b"\n")
     for tensor in inputs:
         hashed.update(tensor.content)
     return hashed.digest()
