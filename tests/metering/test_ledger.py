@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 import uuid_utils.compat as uuid
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 from django.core.management import call_command
 from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
@@ -126,6 +126,27 @@ def test_concurrent_calls_leave_it_exact(metered: Metered) -> None:
     report = ledger.check()
     assert report.exact
     assert report.holds == 35
+
+
+def test_calls_under_way_never_look_wrong(metered: Metered) -> None:
+    """The checker sees one moment: a call that settles between two of its sums is in both or in neither."""
+
+    async def calls_and_checks() -> list[ledger.Report]:
+        async def call() -> None:
+            for _ in range(10):
+                await settle(await metered._admit(metered.consumer), units=ONE, latency_ms=1)
+
+        async def check() -> list[ledger.Report]:
+            return [await sync_to_async(ledger.check)() for _ in range(10)]
+
+        try:
+            reports, *_ = await asyncio.gather(check(), *(call() for _ in range(4)))
+        finally:
+            await connections.close()
+        return reports
+
+    assert [report.violations for report in async_to_sync(calls_and_checks)()] == [()] * 10
+    assert ledger.check().holds == 45
 
 
 def found(report: ledger.Report) -> set[str]:
@@ -319,6 +340,21 @@ def test_the_worker_logs_an_error_for_what_is_wrong_and_nothing_otherwise(
     Quota.objects.update(held=7)
     tasks.check_ledger()
     assert [(record.levelno, record.name) for record in caplog.records] == [(logging.ERROR, tasks.__name__)] * 2
+
+
+def test_one_check_of_the_worker_runs_at_a_time(metered: Metered, caplog: pytest.LogCaptureFixture) -> None:
+    Quota.objects.update(held=7)
+    elsewhere = connection.copy()
+    with elsewhere.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s)", [tasks.ADVISORY_LOCK])
+        tasks.check_ledger()
+        assert not caplog.records
+        cursor.execute("SELECT pg_advisory_unlock(%s)", [tasks.ADVISORY_LOCK])
+    elsewhere.close()
+
+    tasks.check_ledger()
+    tasks.check_ledger()
+    assert len(caplog.records) == 4
 
 
 def test_the_ledger_refuses_to_be_emptied(metered: Metered) -> None:
