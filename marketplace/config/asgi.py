@@ -1,4 +1,4 @@
-"""The ASGI entry point: collected static files ahead of Django, everything else through it."""
+"""The ASGI entry point: calls with a key and static files ahead of Django, everything else through it."""
 
 import os
 
@@ -13,6 +13,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Scope
 
 from graphql_api.bodies import BodyLimit
+from graphql_api.quick import QuickPath
 
 
 class HashedStaticFiles(StaticFiles):
@@ -28,13 +29,15 @@ class HashedStaticFiles(StaticFiles):
 pages: ASGIApp = get_asgi_application()  # type: ignore[assignment]  # Django asks for dicts where ASGI has mappings
 
 application = BodyLimit(
-    Starlette(
-        routes=[
-            Mount(
-                f"/{settings.STATIC_URL.strip('/')}",
-                HashedStaticFiles(directory=settings.STATIC_ROOT, check_dir=False),
-            ),
-            Mount("/", pages),
-        ]
+    QuickPath(
+        Starlette(
+            routes=[
+                Mount(
+                    f"/{settings.STATIC_URL.strip('/')}",
+                    HashedStaticFiles(directory=settings.STATIC_ROOT, check_dir=False),
+                ),
+                Mount("/", pages),
+            ]
+        )
     )
 )
