@@ -13,7 +13,10 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Scope
 
 from graphql_api.bodies import BodyLimit
-from graphql_api.quick import QuickPath
+
+pages: ASGIApp = get_asgi_application()  # type: ignore[assignment]  # Django asks for dicts where ASGI has mappings
+
+from graphql_api.quick import QuickPath  # noqa: E402  (it imports models, which exist once Django is set up)
 
 
 class HashedStaticFiles(StaticFiles):
@@ -25,8 +28,6 @@ class HashedStaticFiles(StaticFiles):
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response
 
-
-pages: ASGIApp = get_asgi_application()  # type: ignore[assignment]  # Django asks for dicts where ASGI has mappings
 
 application = BodyLimit(
     QuickPath(
