@@ -1,10 +1,11 @@
 """What the marketplace costs on top of Triton: `invokeModel` beside the same call to raw Triton, in turns.
 
-    .venv/bin/python -m benchmarks.invoke [--seconds 3] [--rounds 3] [--callers 1 8 32 64]
+    .venv/bin/python -m benchmarks.invoke [--seconds 3] [--rounds 3] [--callers 1 8 32 64] [--profile FILE]
 
 Starts servers of its own in a temporary folder, PostgreSQL with all promises on (fsync, synchronous_commit), one web
 process and one load generator, which shares the machine with them. Every answer is checked. Rates are medians of the
-rounds, latencies are over all rounds, CPU is of each server's whole process tree.
+rounds, latencies are over all rounds, CPU is of each server's whole process tree. With --profile the web process runs
+under cProfile, which makes it slower, and what it found is written to FILE.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -178,17 +180,19 @@ async def load(target: Target, callers: int, seconds: float, result: Result) -> 
         result.cpu.setdefault(name, []).append((cpu_seconds(pid) - before[name]) / len(latencies))
 
 
-def web(port: int) -> Service:
+def web(port: int, profile: str | None) -> Service:
     async def ready(pid: int) -> bool:
         return (await http_get(HOST, port, "/healthz"))[0] == 200
 
     return Service(
         name="web",
         argv=(
-            *(sys.executable, "-m", "uvicorn", "marketplace.config.asgi:application", "--no-access-log"),
+            *(sys.executable, *(["-m", "cProfile", "-o", profile] if profile else [])),
+            *("-m", "uvicorn", "marketplace.config.asgi:application", "--no-access-log"),
             *("--host", HOST, "--port", str(port)),
         ),
         ready=ready,
+        stop_signal=signal.SIGINT,  # cProfile writes what it found when it is interrupted, not when it is terminated
     )
 
 
@@ -228,7 +232,7 @@ async def measure(arguments: argparse.Namespace, data_dir: Path) -> None:
                 await asyncio.to_thread(manage, environment, *command)
             name = (await asyncio.to_thread(manage, environment, "shell", "-v0", "-c", TRITON_NAME)).split()[-1]
             port = free_port()
-            site = child(web(port), environment)
+            site = child(web(port, arguments.profile), environment)
             await site.start()
             key = json.loads((data_dir / "demo.json").read_text())["apiKeys"]["acme"]
             triton_http = next(service for service in chosen if service.name == "triton").addresses["http"]
@@ -283,6 +287,7 @@ def main(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.invoke", description=__doc__)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--profile", metavar="FILE")
     parser.add_argument("--callers", type=int, nargs="+", default=[1, 8, 32, 64])
     data_dir = Path(tempfile.mkdtemp(prefix="marketplace-bench-"))
     try:

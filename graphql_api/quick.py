@@ -16,6 +16,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.request import split_domain_port, validate_host
 from django.middleware.clickjacking import XFrameOptionsMiddleware
 from django.middleware.security import SecurityMiddleware
+from django.utils.cache import patch_vary_headers
 from django.utils.translation import get_language
 
 from marketplace.access import Principal
@@ -153,6 +154,7 @@ async def _unless_gone(receive: Receive, principal: Principal, calls: list[compi
 
 
 async def _send(send: Send, scope: Scope, response: HttpResponse) -> None:
+    patch_vary_headers(response, ("Accept-Language",))
     body = response.content
     headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.items()]
     headers += _house_headers(_is_secure(scope))
