@@ -6,6 +6,7 @@ import strawberry
 from strawberry.scalars import JSON
 
 import inference.invocation
+from inference.records import hand_back_connection
 from inference.tensors import RawTensor
 from marketplace.access import Principal
 from marketplace.metering.models import Hold, HoldState
@@ -58,6 +59,8 @@ class InvocationMutation:
     @strawberry.mutation
     @expected_failures(InvokeModelPayload)
     async def invoke_model(self, info: Info, input: InvokeModelInput) -> InvokeModelPayload:
+        # Who asks was looked up through the ORM.
+        await hand_back_connection()
         done = await deliver(info.context.principal, input)
         # The row as it was just settled: reading it back would cost another round trip.
         hold: Any = Hold(

@@ -17,7 +17,7 @@ def hand_back_connection() -> None:
 
 
 async def looked_up(answer: Awaitable[T]) -> T:
-    """The answer of an ORM's query, whose connection goes back at once: ahead of Django, no request's end returns it."""
+    """The answer of an ORM's query. Its connection goes back at once: ahead of Django, no request's end returns it."""
     try:
         return await answer
     finally:

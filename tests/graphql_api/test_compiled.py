@@ -20,6 +20,8 @@ from marketplace import errors
 from marketplace.access import Principal, TenantRole
 from marketplace.catalog.models import ModelVersion
 
+pytestmark = pytest.mark.django_db
+
 ACME = Principal(tenant_id=UUID(int=1), group_id=1, api_key_id=UUID(int=2), role=TenantRole.DEVELOPER)
 NOON = datetime(2030, 1, 31, 12, tzinfo=UTC)
 
