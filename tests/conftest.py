@@ -1,12 +1,13 @@
 """What every test stands on: the servers that `make test` started, and connections closed behind each test."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import connections as django_connections
+from pytest_django import DjangoDbBlocker
 
 from inference import gateway
 from marketplace.config.environment import Environment
@@ -27,6 +28,17 @@ def django_db_modify_db_settings(django_db_modify_db_settings: None) -> None:
     """Tables are emptied behind each test, the ledger too, which refuses that to everybody else."""
     options = settings.DATABASES["default"]["OPTIONS"]
     options["options"] += " -c marketplace.allow_truncate=on"
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """A pool's own thread may be opening a connection at the very end, and a database in use cannot be dropped."""
+    yield
+    with django_db_blocker.unblock(), django_connections["default"].cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
 
 
 @pytest_asyncio.fixture(autouse=True)
