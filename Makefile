@@ -47,6 +47,10 @@ check: development ## Check format, lint, types, import rules, GraphQL schema an
 	# The warning: there is no database to compare its history with, and none is needed.
 	$(IN_VENV) -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
 
+.PHONY: bench
+bench: environments development ## Measure what the marketplace adds to raw Triton, side by side (docs/performance.md)
+	$(IN_VENV) -m benchmarks.invoke
+
 .PHONY: format
 format: development ## Format the code, and mend what the linter can mend
 	.venv/bin/ruff check --fix

@@ -33,7 +33,7 @@ async def context_of(request: HttpRequest) -> Context:
     """Raises Unauthenticated for an API key that is not valid, ModelUnavailable when the database is away."""
     context: Context | None = getattr(request, _ATTRIBUTE, None)
     if context is None:
-        secret = bearer(request)
+        secret = bearer(request.headers.get("Authorization"))
         try:
             if secret is None:
                 principal = await sync_to_async(principal_from_session)(request)
@@ -52,9 +52,8 @@ def records_out_of_reach() -> ModelUnavailable:
     )
 
 
-def bearer(request: HttpRequest) -> str | None:
+def bearer(header: str | None) -> str | None:
     """The key of `Authorization: Bearer <key>`; None without that header. Raises Unauthenticated for another scheme."""
-    header = request.headers.get("Authorization")
     if header is None:
         return None
     scheme, _space, secret = header.partition(" ")

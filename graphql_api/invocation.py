@@ -5,8 +5,10 @@ from typing import Any
 import strawberry
 from strawberry.scalars import JSON
 
-from inference.invocation import invoke
+import inference.invocation
+from inference.records import hand_back_connection
 from inference.tensors import RawTensor
+from marketplace.access import Principal
 from marketplace.metering.models import Hold, HoldState
 
 from .context import Info
@@ -36,23 +38,30 @@ class InvokeModelPayload:
     errors: list[Problem] = strawberry.field(default_factory=list)
 
 
+async def deliver(principal: Principal, input: InvokeModelInput) -> inference.invocation.Invocation:
+    """What the general executor and a compiled plan have in common."""
+    return await inference.invocation.invoke(
+        principal,
+        ref=input.model,
+        version=input.version,
+        inputs=[
+            RawTensor(tensor.name, tensor.datatype.value, tensor.shape, tensor.data, tensor.base64)
+            for tensor in input.inputs
+        ],
+        outputs=input.outputs,
+        parameters=input.parameters,
+        idempotency_key=input.idempotency_key,
+    )
+
+
 @strawberry.type
 class InvocationMutation:
     @strawberry.mutation
     @expected_failures(InvokeModelPayload)
     async def invoke_model(self, info: Info, input: InvokeModelInput) -> InvokeModelPayload:
-        done = await invoke(
-            info.context.principal,
-            ref=input.model,
-            version=input.version,
-            inputs=[
-                RawTensor(tensor.name, tensor.datatype.value, tensor.shape, tensor.data, tensor.base64)
-                for tensor in input.inputs
-            ],
-            outputs=input.outputs,
-            parameters=input.parameters,
-            idempotency_key=input.idempotency_key,
-        )
+        # Who asks was looked up through the ORM.
+        await hand_back_connection()
+        done = await deliver(info.context.principal, input)
         # The row as it was just settled: reading it back would cost another round trip.
         hold: Any = Hold(
             id=done.id,

@@ -88,10 +88,9 @@ class Invocation(ByPrimaryKey, relay.Node):
         "are, for their retries.",
     )
     def outputs(self: Any) -> list[Tensor] | None:
-        delivered = getattr(self, "delivered", None)
-        if delivered is None:
+        if hasattr(self, "delivered"):
+            delivered = self.delivered
+        else:
             kept = getattr(self, "stored_answer", None)
-            if kept is None:
-                return None
-            delivered = unpack(bytes(kept.content))
-        return [Tensor(tensor=tensor) for tensor in delivered]
+            delivered = unpack(bytes(kept.content)) if kept is not None else None
+        return None if delivered is None else [Tensor(tensor=tensor) for tensor in delivered]

@@ -24,7 +24,7 @@ def _read_datetime(value: object) -> datetime.datetime:
     raise GraphQLError(_("A DateTime is ISO 8601 in UTC, as in 2030-01-31T12:00:00Z."))
 
 
-def _write_datetime(value: datetime.datetime) -> str:
+def write_datetime(value: datetime.datetime) -> str:
     return value.astimezone(datetime.UTC).isoformat().replace("+00:00", "Z")
 
 
@@ -40,7 +40,7 @@ def _read_decimal(value: object) -> decimal.Decimal:
     raise GraphQLError(_('A Decimal is a string in decimal notation, as in "12.50".'))
 
 
-def _write_decimal(value: decimal.Decimal) -> str:
+def write_decimal(value: decimal.Decimal) -> str:
     return f"{value.normalize():f}"
 
 
@@ -56,12 +56,12 @@ def _same(value: Any) -> Any:
 
 SCALARS: dict[object, ScalarDefinition] = {
     datetime.datetime: strawberry.scalar(
-        name="DateTime", description="ISO 8601, UTC.", serialize=_write_datetime, parse_value=_read_datetime
+        name="DateTime", description="ISO 8601, UTC.", serialize=write_datetime, parse_value=_read_datetime
     ),
     decimal.Decimal: strawberry.scalar(
         name="Decimal",
         description="Money and metered units, as a string: never a float.",
-        serialize=_write_decimal,
+        serialize=write_decimal,
         parse_value=_read_decimal,
     ),
     BigInt: strawberry.scalar(

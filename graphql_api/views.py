@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
@@ -40,7 +41,7 @@ class RequestRefusedError(Exception):
 @csrf_exempt
 async def graphql_view(request: HttpRequest) -> HttpResponse:
     """CSRF is enforced here, for sessions only: a Bearer key is nothing that a browser sends on its own."""
-    media_type = None
+    kind = None
     try:
         if request.method not in ("GET", "POST"):
             raise RequestRefusedError(
@@ -48,26 +49,31 @@ async def graphql_view(request: HttpRequest) -> HttpResponse:
             )
         if _is_a_browser_looking(request):
             return _graphiql(request)
-        media_type = _OFFERED.get(request.get_preferred_type(list(_OFFERED)) or "")
-        if media_type is None:
+        kind = media_type(request.headers.get("Accept", "*/*"))
+        if kind is None:
             raise RequestRefusedError(HTTPStatus.NOT_ACCEPTABLE, _("The answer is %(type)s.") % {"type": JSON})
-        return await _answer(request, media_type)
-    except RequestRefusedError as refused:
-        error = {"message": refused.message, "extensions": {"code": refused.code}}
-        response = _response({"errors": [error]}, media_type or JSON, refused.status)
-        for name, value in refused.headers.items():
+        return await _answer(request, kind)
+    except RequestRefusedError as refusal:
+        error = {"message": refusal.message, "extensions": {"code": refusal.code}}
+        response = _response({"errors": [error]}, kind or JSON, refusal.status)
+        for name, value in refusal.headers.items():
             response.headers[name] = value
         return response
+
+
+@lru_cache(maxsize=256)
+def media_type(accept: str) -> str | None:
+    """What to answer with under that Accept header; None when nothing that is offered is accepted."""
+    request = HttpRequest()
+    request.META["HTTP_ACCEPT"] = accept
+    return _OFFERED.get(request.get_preferred_type(list(_OFFERED)) or "")
 
 
 async def _answer(request: HttpRequest, media_type: str) -> HttpResponse:
     try:
         context = await context_of(request)
     except MarketplaceError as error:
-        response = _response({"errors": [request_error(error)]}, media_type, HTTPStatus(error.http_status))
-        if error.http_status == HTTPStatus.UNAUTHORIZED:
-            response.headers["WWW-Authenticate"] = "Bearer"
-        return response
+        return refused(error, media_type)
     if request.method == "GET":
         parameters = _from_query_string(request)
     else:
@@ -75,9 +81,21 @@ async def _answer(request: HttpRequest, media_type: str) -> HttpResponse:
         most = MAX_BODY_BYTES if context.principal.tenant_id else MAX_ANONYMOUS_BODY_BYTES
         parameters = _from_body(request, most)
     try:
-        answer = await run(context, *_checked(parameters), only_queries=request.method == "GET")
+        answer = await run(context, *checked(parameters), only_queries=request.method == "GET")
     except MutationRefusedError:
         raise RequestRefusedError(HTTPStatus.METHOD_NOT_ALLOWED, _("Send mutations by POST."), Allow="POST") from None
+    return answered(answer, media_type)
+
+
+def refused(error: MarketplaceError, media_type: str) -> HttpResponse:
+    """The answer to a request whose caller is not known, or cannot be."""
+    response = _response({"errors": [request_error(error)]}, media_type, HTTPStatus(error.http_status))
+    if error.http_status == HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def answered(answer: Answer, media_type: str) -> HttpResponse:
     return _response(_content(answer), media_type, _status(answer, media_type))
 
 
@@ -99,7 +117,7 @@ def _graphiql(request: HttpRequest) -> HttpResponse:
 
 
 def _check_csrf(request: HttpRequest) -> None:
-    if bearer(request) is not None or settings.SESSION_COOKIE_NAME not in request.COOKIES:
+    if bearer(request.headers.get("Authorization")) is not None or settings.SESSION_COOKIE_NAME not in request.COOKIES:
         return
     check = _CsrfCheck(lambda _request: HttpResponse())
     check.process_request(request)
@@ -122,7 +140,7 @@ def _from_query_string(request: HttpRequest) -> dict[str, Any]:
     parameters: dict[str, Any] = {name: request.GET[name] for name in ("query", "operationName") if name in request.GET}
     for name in ("variables", "extensions"):
         if request.GET.get(name):
-            parameters[name] = _parsed(request.GET[name].encode(), name)
+            parameters[name] = parsed(request.GET[name].encode(), name)
     return parameters
 
 
@@ -140,7 +158,7 @@ def _from_body(request: HttpRequest, most: int) -> dict[str, Any]:
     body = request.body
     if len(body) > most:
         raise too_large(most)
-    parameters = _parsed(body, _("The body"))
+    parameters = parsed(body, _("The body"))
     if isinstance(parameters, list):
         raise RequestRefusedError(HTTPStatus.BAD_REQUEST, _("Batches are not supported: send one request at a time."))
     if not isinstance(parameters, dict):
@@ -155,7 +173,7 @@ def too_large(most: int) -> RequestRefusedError:
     )
 
 
-def _parsed(text: bytes, what: str) -> Any:
+def parsed(text: bytes, what: str) -> Any:
     try:
         value = json.loads(text.decode(), parse_constant=_refuse_constant)
         if _HALF_OF_A_SURROGATE_PAIR.search(text):
@@ -171,7 +189,7 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(name)
 
 
-def _checked(parameters: dict[str, Any]) -> tuple[str, dict[str, Any] | None, str | None]:
+def checked(parameters: dict[str, Any]) -> tuple[str, dict[str, Any] | None, str | None]:
     document, variables, name = (parameters.get(key) for key in ("query", "variables", "operationName"))
     if not isinstance(document, str) or not document.strip():
         raise RequestRefusedError(HTTPStatus.BAD_REQUEST, _("`query` is missing: it is the document, a string."))

@@ -9,11 +9,7 @@ from decimal import Decimal
 from time import perf_counter
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.contrib.postgres.expressions import ArraySubquery
-from django.db import connection
-from django.db.models import OuterRef, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -25,10 +21,11 @@ from marketplace.metering.models import Hold
 
 from . import gateway
 from .deployment import mark_broken
-from .models import Deployment, DeploymentStatus
+from .records import looked_up
 from .scheduler import Scheduler
 from .signatures import signature_of
 from .tensors import InferenceRequest, RawTensor, Tensor, digest, pack, packed_digest, read_request, unpack
+from .versions import callable_version
 
 log = logging.getLogger(__name__)
 
@@ -87,11 +84,10 @@ async def invoke(
         digest=digest(ref, version, request),
     )
     if admission.replayed:
-        return await _replay(admission.hold_id)
+        return await looked_up(_replay(admission.hold_id))
     created_at = timezone.now()
+    started = perf_counter()
     try:
-        await _hand_back_connection()
-        started = perf_counter()
         answer = await _infer(target, request, seconds, str(admission.hold_id))
         latency_ms = (perf_counter() - started) * 1000
     except MarketplaceError as error:
@@ -119,28 +115,13 @@ async def invoke(
     return Invocation(admission.hold_id, target, answer, units, latency_ms, created_at)
 
 
-@sync_to_async
-def _hand_back_connection() -> None:
-    """The wait for an answer may be long: kept through it, a few slow models' callers would hold all there are."""
-    if not connection.in_atomic_block:
-        connection.close()
-
-
 async def _callable_version(principal: Principal, ref: str, number: int | None) -> ModelVersion:
     """The version that answers, with `endpoints` (addresses that have it loaded) and its model and publisher."""
-    publisher, _slash, name = ref.replace("\0", "\N{REPLACEMENT CHARACTER}").partition("/")
-    which = Q(status="LIVE") if number is None else Q(number=number)
-    endpoints = Deployment.objects.filter(version_id=OuterRef("pk"), status=DeploymentStatus.READY).values("endpoint")
-    target: ModelVersion | None = await (
-        ModelVersion.objects.callable_by(principal)
-        .filter(which, model__publisher__slug=publisher, model__name=name)
-        .select_related("model__publisher")
-        .annotate(endpoints=ArraySubquery(endpoints))
-        .afirst()
-    )
+    ref = ref.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    target = await callable_version(principal, ref, number)
     if target is not None:
         return target
-    if not await MLModel.objects.by_ref(ref).visible_to(principal).aexists():
+    if not await looked_up(MLModel.objects.by_ref(ref).visible_to(principal).aexists()):
         raise NotFound(_("There is no such model, or it is not yours to see."), path="input.model")
     if number is None:
         raise ModelUnavailable(_("This model has no live version yet."), path="input.model")
@@ -168,7 +149,7 @@ async def _infer(
                     endpoint, target.triton_name, request, timeout=remaining, request_id=request_id
                 )
         except gateway.ModelBroken as error:
-            await mark_broken(target.pk, endpoint, error.message)
+            await looked_up(mark_broken(target.pk, endpoint, error.message))
             failure = error
         except ModelUnavailable as error:
             failure = error

@@ -2,20 +2,28 @@
 
 from uuid import UUID
 
+from asgiref.sync import sync_to_async
+
 from marketplace.catalog.models import Direction, TensorSpec
 
 from . import tensors
+from .records import looked_up
 
 MOST = 4096
 
 _signatures: dict[UUID, tensors.Signature] = {}
 
 
+@sync_to_async
+def _rows(version_id: UUID) -> list[TensorSpec]:
+    return list(TensorSpec.objects.filter(version_id=version_id).order_by("position"))
+
+
 async def signature_of(version_id: UUID) -> tensors.Signature:
     signature = _signatures.get(version_id)
     if signature is None:
         specs: dict[str, list[tensors.TensorSpec]] = {Direction.INPUT: [], Direction.OUTPUT: []}
-        async for row in TensorSpec.objects.filter(version_id=version_id).order_by("position"):
+        for row in await looked_up(_rows(version_id)):
             specs[row.direction].append(tensors.TensorSpec(row.name, tensors.Datatype(row.datatype), tuple(row.shape)))
         signature = tensors.Signature(tuple(specs[Direction.INPUT]), tuple(specs[Direction.OUTPUT]))
         if len(_signatures) >= MOST:

@@ -1,4 +1,4 @@
-"""The ASGI entry point: collected static files ahead of Django, everything else through it."""
+"""The ASGI entry point: calls with a key and static files ahead of Django, everything else through it."""
 
 import os
 
@@ -14,6 +14,10 @@ from starlette.types import ASGIApp, Scope
 
 from graphql_api.bodies import BodyLimit
 
+pages: ASGIApp = get_asgi_application()  # type: ignore[assignment]  # Django asks for dicts where ASGI has mappings
+
+from graphql_api.quick import QuickPath  # noqa: E402  (it imports models, which exist once Django is set up)
+
 
 class HashedStaticFiles(StaticFiles):
     """Static files whose names carry their content's hash, so that a browser need never ask twice."""
@@ -25,16 +29,16 @@ class HashedStaticFiles(StaticFiles):
         return response
 
 
-pages: ASGIApp = get_asgi_application()  # type: ignore[assignment]  # Django asks for dicts where ASGI has mappings
-
 application = BodyLimit(
-    Starlette(
-        routes=[
-            Mount(
-                f"/{settings.STATIC_URL.strip('/')}",
-                HashedStaticFiles(directory=settings.STATIC_ROOT, check_dir=False),
-            ),
-            Mount("/", pages),
-        ]
+    QuickPath(
+        Starlette(
+            routes=[
+                Mount(
+                    f"/{settings.STATIC_URL.strip('/')}",
+                    HashedStaticFiles(directory=settings.STATIC_ROOT, check_dir=False),
+                ),
+                Mount("/", pages),
+            ]
+        )
     )
 )

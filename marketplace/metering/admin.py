@@ -1,4 +1,4 @@
-"""The exact part, for the operator to look at. Only the functions in migrations/metering.sql write it."""
+"""The exact part, for the operator to look at. Only the functions in migrations/batches.sql write it."""
 
 from django.contrib import admin
 

@@ -1,9 +1,16 @@
-"""Admit, settle, release: one round trip to PostgreSQL each, which alone decides (migrations/metering.sql)."""
+"""Admit, settle, release: PostgreSQL alone decides (migrations/batches.sql), for all who wait in one round trip."""
 
+import asyncio
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from time import monotonic
+from typing import Any, LiteralString
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
+import psycopg
 import uuid_utils.compat as uuid
 from django.utils.translation import gettext as _
 
@@ -12,16 +19,39 @@ from marketplace.errors import (
     IdempotencyConflict,
     MarketplaceError,
     ModelUnavailable,
+    NotFound,
+    PermissionDenied,
     QuotaExceeded,
     RateLimited,
     SubscriptionRequired,
+    Unauthenticated,
 )
 
-from .connections import connection
+from .batches import Lane, Question, ask_one_by_one_if_need_be
+from .connections import WAIT_SECONDS
+
+log = logging.getLogger(__name__)
 
 # The contract keeps an idempotency key's answer for at least a billing period.
 ANSWER_SECONDS = 32 * 24 * 3600.0
 MAX_ANSWER_BYTES = 1024 * 1024
+# A larger one travels alone, so that it keeps nobody waiting.
+LARGE_ANSWER_BYTES = 64 * 1024
+
+ADMIT: LiteralString = (
+    "SELECT * FROM metering_admit(%s::uuid[], %s::uuid[], %s::uuid[], %s::uuid[], %s::uuid[], %s::numeric[], "
+    "%s::text[], %s::bytea[], %s::float8[])"
+)
+SETTLE: LiteralString = "SELECT metering_settle(%s::uuid[], %s::numeric[], %s::float8[], %s::bytea[], %s::bytea[], %s)"
+RELEASE: LiteralString = "SELECT metering_release(%s::uuid[], %s::text[])"
+SETTLED: LiteralString = (
+    "SELECT array_agg(a.done OR coalesce(h.state = 'settled', false) ORDER BY position) "
+    "FROM unnest(%s::uuid[], %s::bool[]) WITH ORDINALITY AS a (id, done, position) LEFT JOIN metering_hold h USING (id)"
+)
+
+Connection = psycopg.AsyncConnection[Any]
+# outcome, hold, limit, remaining, resets_at, retry_after_ms
+Row = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,24 +76,18 @@ async def admit(
     Raises SubscriptionRequired, RateLimited, QuotaExceeded, IdempotencyConflict, or ModelUnavailable (try again) when
     the same call is still running or the records are out of reach.
     """
-    async with connection() as db:
-        cursor = await db.execute(
-            "SELECT * FROM metering_admit(%s, %s, %s, %s, %s, %s, %s, %s, %s)",
-            (
-                uuid.uuid7(),
-                principal.tenant_id,
-                principal.api_key_id,
-                principal.user_id,
-                version_id,
-                units,
-                idempotency_key,
-                digest,
-                seconds,
-            ),
-        )
-        row = await cursor.fetchone()
-    assert row is not None
-    outcome, hold_id, limit, remaining, resets_at, retry_after_ms = row
+    question = (
+        uuid.uuid7(),
+        principal.tenant_id,
+        principal.api_key_id,
+        principal.user_id,
+        version_id,
+        units,
+        idempotency_key,
+        digest,
+        seconds,
+    )
+    outcome, hold_id, limit, remaining, resets_at, retry_after_ms = await _lanes().admit(principal.tenant_id, question)
     if outcome in ("admitted", "replay"):
         return Admission(hold_id=hold_id, replayed=outcome == "replay")
     raise _refusal(outcome, limit, remaining, resets_at, retry_after_ms)
@@ -73,6 +97,12 @@ def _refusal(
     outcome: str, limit: Decimal, remaining: Decimal, resets_at: object, retry_after_ms: int
 ) -> MarketplaceError:
     match outcome:
+        case "key_invalid":
+            return Unauthenticated(_("This API key has expired or was revoked. Create another one under API keys."))
+        case "not_a_member":
+            return PermissionDenied(_("You no longer belong to this tenant."))
+        case "not_callable":
+            return NotFound(_("This version can no longer be called."), path="input.version")
         case "no_subscription":
             return SubscriptionRequired(
                 _("Your tenant has no active subscription to this model: subscribe to one of its plans first."),
@@ -118,24 +148,99 @@ async def settle(
     `answer` is kept for replays, unless it is larger than MAX_ANSWER_BYTES; `answer_digest` (SHA-256) for the receipt.
     """
     kept = answer if answer is not None and len(answer) <= MAX_ANSWER_BYTES else None
-    # A pipeline is one round trip and one transaction.
-    async with connection() as db, db.pipeline():
-        cursor = await db.execute(
-            "SELECT metering_settle(%s, %s, %s, %s, %s)", (hold_id, units, latency_ms, kept, ANSWER_SECONDS)
-        )
-        if answer_digest is not None:
-            await db.execute(
-                "UPDATE metering_hold SET answer_digest = %s "
-                "WHERE id = %s AND state = 'settled' AND answer_digest IS NULL",
-                (answer_digest, hold_id),
-            )
-        row = await cursor.fetchone()
-    return bool(row and row[0])
+    question = (hold_id, units, latency_ms, kept, answer_digest)
+    if kept is not None and len(kept) > LARGE_ANSWER_BYTES:
+        (done,) = await _settle([question])
+        if isinstance(done, BaseException):
+            raise done
+        return done
+    return await _lanes().settle(None, question)
 
 
 async def release(hold_id: UUID, *, because: str) -> bool:
     """Gives the units back. `because` is a problem's code, or CANCELLED. False when the hold was no longer held."""
-    async with connection() as db:
-        cursor = await db.execute("SELECT metering_release(%s, %s)", (hold_id, because))
-        row = await cursor.fetchone()
-    return bool(row and row[0])
+    return await _lanes().release(None, (hold_id, because))
+
+
+async def idle() -> None:
+    """Returns once this event loop has no call under way, and has given back what abandoned ones were admitted to."""
+    lanes = _lanes()
+    for lane in (lanes.admit, lanes.settle, lanes.release):
+        await lane.idle()
+
+
+async def _admit(questions: Sequence[Question]) -> list[Row | BaseException]:
+    return await ask_one_by_one_if_need_be(_ask_admit, questions)
+
+
+async def _settle(questions: Sequence[Question]) -> list[bool | BaseException]:
+    started = monotonic()
+    answers = await ask_one_by_one_if_need_be(_ask_settle, questions)
+    # Later than this the callers are told that it failed: settling then would charge what is not delivered.
+    if monotonic() - started > WAIT_SECONDS / 2 or not any(isinstance(answer, ModelUnavailable) for answer in answers):
+        return answers
+    # The connection broke, perhaps between COMMIT and its acknowledgement. A hold is settled by whoever holds it and
+    # nobody else, so one that is settled by now was settled by us, just before.
+    return await ask_one_by_one_if_need_be(_ask_settle_again, questions)
+
+
+async def _release(questions: Sequence[Question]) -> list[bool | BaseException]:
+    return await ask_one_by_one_if_need_be(_ask_release, questions)
+
+
+async def _ask_admit(db: Connection, questions: Sequence[Question]) -> list[Row]:
+    cursor = await db.execute(ADMIT, [list(column) for column in zip(*questions, strict=True)])
+    return await cursor.fetchall()
+
+
+async def _ask_settle(db: Connection, questions: Sequence[Question]) -> list[bool]:
+    return await _booleans(db, SETTLE, [*(list(column) for column in zip(*questions, strict=True)), ANSWER_SECONDS])
+
+
+async def _ask_settle_again(db: Connection, questions: Sequence[Question]) -> list[bool]:
+    done = await _ask_settle(db, questions)
+    return await _booleans(db, SETTLED, [[question[0] for question in questions], done])
+
+
+async def _ask_release(db: Connection, questions: Sequence[Question]) -> list[bool]:
+    return await _booleans(db, RELEASE, [list(column) for column in zip(*questions, strict=True)])
+
+
+async def _booleans(db: Connection, statement: LiteralString, arguments: list[Any]) -> list[bool]:
+    row = await (await db.execute(statement, arguments)).fetchone()
+    assert row is not None
+    answers: list[bool] = row[0]
+    return answers
+
+
+async def _charged_too_late(charged: bool) -> None:
+    if charged:
+        log.error("a call was charged after its caller had been told that it failed: PostgreSQL answered too late")
+
+
+async def _nobody_waits_for(row: Row) -> None:
+    outcome, hold_id, *_terms = row
+    if outcome == "admitted":
+        try:
+            await release(hold_id, because="CANCELLED")
+        except MarketplaceError as error:
+            log.warning("hold %s is left to expire: %s", hold_id, error)
+
+
+class _Lanes:
+    """This event loop's."""
+
+    def __init__(self) -> None:
+        self.admit: Lane[Row] = Lane(_admit, abandoned=_nobody_waits_for)
+        self.settle: Lane[bool] = Lane(_settle, abandoned=_charged_too_late)
+        self.release: Lane[bool] = Lane(_release)
+
+
+_by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, _Lanes] = WeakKeyDictionary()
+
+
+def _lanes() -> _Lanes:
+    loop = asyncio.get_running_loop()
+    if loop not in _by_loop:
+        _by_loop[loop] = _Lanes()
+    return _by_loop[loop]

@@ -56,11 +56,19 @@ async def close() -> None:
 @asynccontextmanager
 async def connection() -> AsyncIterator[psycopg.AsyncConnection[TupleRow]]:
     """A connection in autocommit. Fails closed: raises ModelUnavailable when PostgreSQL is away or too busy."""
+    pool = await _pool()
     try:
-        async with (await _pool()).connection() as borrowed:
+        async with pool.connection() as borrowed:
             yield borrowed
     except (psycopg.OperationalError, PoolTimeout) as error:
-        raise ModelUnavailable(
-            _("The marketplace cannot reach its records just now, so it runs nothing and charges nothing. Try again."),
-            retry_after_ms=1000,
-        ) from error
+        if not isinstance(error, PoolTimeout | psycopg.errors.LockNotAvailable):
+            # PostgreSQL went away, and came back perhaps: the other idle connections are as dead as this one was.
+            await pool.check()
+        raise out_of_reach() from error
+
+
+def out_of_reach() -> ModelUnavailable:
+    return ModelUnavailable(
+        _("The marketplace cannot reach its records just now, so it runs nothing and charges nothing. Try again."),
+        retry_after_ms=1000,
+    )

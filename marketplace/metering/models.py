@@ -1,6 +1,6 @@
 """The exact part: what a tenant may still use, what is set aside, what was charged.
 
-Written only by the functions in migrations/metering.sql, each of them one transaction; read through Django.
+Written only by the functions in migrations/batches.sql, each of them one transaction; read through Django.
 """
 
 import uuid_utils.compat as uuid

@@ -1,0 +1,195 @@
+"""The way in for calls with an API key, ahead of Django's request handler: no middleware, no thread, no ORM.
+
+A POST to /graphql that carries a key and whose document does nothing but invoke is answered here, from its compiled
+plan. Everything else goes on to Django as it came, and so does whatever is unusual about a request: what is answered
+here is answered as the view would, and what is refused is refused by the view itself.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from functools import cache, lru_cache
+from typing import Any, NamedTuple
+
+from csp.middleware import CSPMiddleware
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.http.request import split_domain_port, validate_host
+from django.middleware.clickjacking import XFrameOptionsMiddleware
+from django.middleware.security import SecurityMiddleware
+from django.utils.cache import patch_vary_headers
+from django.utils.translation import get_language
+
+from marketplace.access import Principal
+from marketplace.errors import MarketplaceError, ModelUnavailable
+from marketplace.metering.connections import connection
+from marketplace.tenants.authentication import principal_by_key
+
+from . import compiled
+from .bodies import App, Message, Receive, Scope, Send
+from .context import bearer, records_out_of_reach
+from .execution import Answer
+from .limits import MAX_ANONYMOUS_BODY_BYTES
+from .views import JSON, RequestRefusedError, answered, checked, media_type, parsed, refused
+
+PATH = "/graphql"
+# A larger body is spooled, and its caller known before it is read, by Django.
+MAX_BODY_BYTES = MAX_ANONYMOUS_BODY_BYTES
+_USUAL_BODIES = frozenset((JSON.encode(), f"{JSON}; charset=utf-8".encode()))
+
+
+class _Asked(NamedTuple):
+    media_type: str
+    secret: str
+    length: int
+
+
+class QuickPath:
+    """ASGI: answers invocations with an API key, and hands everything else to `app`."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = _asked(scope) if scope["type"] == "http" and scope["path"] == PATH else None
+        if asked is None:
+            await self.app(scope, receive, send)
+            return
+        messages = await _received(receive)
+        calls = _calls(b"".join(message.get("body", b"") for message in messages), asked.length)
+        if calls is None:
+            await self.app(scope, _again(messages, receive), send)
+            return
+        try:
+            principal = await _principal(asked.secret)
+        except MarketplaceError as error:
+            await _send(send, scope, refused(error, asked.media_type))
+            return
+        answer = await _unless_gone(receive, principal, calls)
+        if answer is not None:
+            await _send(send, scope, answered(answer, asked.media_type))
+
+
+def _asked(scope: Scope) -> _Asked | None:
+    """None for whatever the view might refuse, and for what only Django's middlewares understand."""
+    if scope["method"] != "POST" or scope.get("root_path"):
+        return None
+    headers: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        if name in headers:
+            return None
+        headers[name] = value
+    authorization, length = headers.get(b"authorization"), headers.get(b"content-length", b"")
+    if authorization is None or not length.isdigit() or int(length) > MAX_BODY_BYTES:
+        return None
+    if headers.get(b"content-type") not in _USUAL_BODIES or not _is_ours(headers.get(b"host", b"")):
+        return None
+    accepted = media_type(headers.get(b"accept", b"*/*").decode("latin-1"))
+    try:
+        secret = bearer(authorization.decode("latin-1"))
+    except MarketplaceError:
+        return None
+    return _Asked(accepted, secret, int(length)) if accepted and secret else None
+
+
+@lru_cache(maxsize=256)
+def _is_ours(host: bytes) -> bool:
+    """As HttpRequest.get_host has it."""
+    domain, _port = split_domain_port(host.decode("latin-1"))
+    return bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
+
+
+async def _received(receive: Receive) -> list[Message]:
+    messages = [await receive()]
+    while messages[-1].get("more_body"):
+        messages.append(await receive())
+    return messages
+
+
+def _again(messages: list[Message], receive: Receive) -> Receive:
+    waiting = iter(messages)
+
+    async def receive_again() -> Message:
+        message = next(waiting, None)
+        return message if message is not None else await receive()
+
+    return receive_again
+
+
+def _calls(body: bytes, length: int) -> list[compiled.Call] | None:
+    if len(body) != length:
+        return None
+    try:
+        parameters = parsed(body, "")
+        if not isinstance(parameters, dict):
+            return None
+        document, variables, operation_name = checked(parameters)
+    except RequestRefusedError:
+        return None
+    plan = compiled.plan(document, operation_name)
+    return plan.calls(variables or {}) if plan is not None else None
+
+
+async def _principal(secret: str) -> Principal:
+    try:
+        async with connection() as db:
+            return await principal_by_key(db, secret)
+    except ModelUnavailable as error:
+        raise records_out_of_reach() from error
+
+
+async def _unless_gone(receive: Receive, principal: Principal, calls: list[compiled.Call]) -> Answer | None:
+    """None when the caller has hung up, which cancels what still runs, as Django does."""
+    work = asyncio.ensure_future(compiled.run(principal, calls))
+    gone = asyncio.ensure_future(receive())
+    try:
+        await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            return work.result()
+        work.cancel()
+        await asyncio.wait((work,))
+        return None
+    finally:
+        work.cancel()
+        gone.cancel()
+
+
+async def _send(send: Send, scope: Scope, response: HttpResponse) -> None:
+    patch_vary_headers(response, ("Accept-Language",))
+    body = response.content
+    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.items()]
+    headers += _house_headers(_is_secure(scope))
+    headers.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _is_secure(scope: Scope) -> bool:
+    """As HttpRequest.is_secure has it."""
+    if settings.SECURE_PROXY_SSL_HEADER:
+        name, secure = settings.SECURE_PROXY_SSL_HEADER
+        wanted = name.removeprefix("HTTP_").replace("_", "-").lower().encode()
+        for header, value in scope["headers"]:
+            if header == wanted:
+                return bool(value.partition(b",")[0].strip() == secure.encode())
+    return bool(scope.get("scheme") == "https")
+
+
+@cache
+def _house_headers(secure: bool) -> Iterable[tuple[bytes, bytes]]:
+    """What the middlewares add to every answer of this address."""
+    request, response = HttpRequest(), HttpResponse()
+    request.path = request.path_info = PATH
+    request.is_secure = lambda: secure  # type: ignore[method-assign]
+    known = set(response.headers)
+    for middleware in (XFrameOptionsMiddleware, CSPMiddleware, SecurityMiddleware):
+        middleware(_unused).process_response(request, response)
+    response.headers["Content-Language"] = get_language() or settings.LANGUAGE_CODE
+    return tuple(
+        (name.lower().encode("latin-1"), value.encode("latin-1"))
+        for name, value in response.items()
+        if name not in known
+    )
+
+
+def _unused(_request: HttpRequest) -> Any:
+    raise AssertionError("only process_response is asked")

@@ -1,0 +1,70 @@
+"""The version that answers a call: one plain statement, where building the ORM's takes longer than running it."""
+
+from typing import Any
+
+from django.db.models import Field, Model
+
+from marketplace.access import Principal
+from marketplace.catalog.models import MLModel, ModelVersion
+from marketplace.metering.connections import connection
+from marketplace.tenants.models import Tenant
+
+# Generated from the rest for searching, or of any length: nobody needs them to make a call.
+_LEFT_OUT = frozenset({"search_vector", "search_text", "card"})
+
+
+def _fields(model: type[Model]) -> "list[Field[Any, Any]]":
+    return [field for field in model._meta.concrete_fields if field.name not in _LEFT_OUT]
+
+
+_TABLES: tuple[tuple[str, type[Model]], ...] = (("version", ModelVersion), ("model", MLModel), ("publisher", Tenant))
+_COLUMNS = {alias: [field.attname for field in _fields(table)] for alias, table in _TABLES}
+_SELECTED = ", ".join(f'{alias}."{field.column}"' for alias, table in _TABLES for field in _fields(table))
+_AFTER_VERSION = len(_COLUMNS["version"])
+_AFTER_MODEL = _AFTER_VERSION + len(_COLUMNS["model"])
+
+# The conditions of ModelVersionQuerySet.callable_by; tests/inference/test_versions.py holds the two together.
+_CALLABLE = f"""
+SELECT {_SELECTED},
+       ARRAY(SELECT endpoint FROM inference_deployment d WHERE d.version_id = version.id AND d.status = 'READY')
+  FROM tenants_tenant publisher
+  JOIN catalog_mlmodel model ON model.publisher_id = publisher.id
+  JOIN catalog_modelversion version ON version.model_id = model.id
+ WHERE publisher.slug = %(slug)s AND model.name = %(name)s
+   AND CASE WHEN %(number)s::bigint IS NULL THEN version.status = 'LIVE' ELSE version.number = %(number)s::bigint END
+   AND version.status IN ('READY', 'LIVE')
+   AND (model.publisher_id = %(tenant)s::uuid
+        OR version.released_at IS NOT NULL
+           AND (model.visibility = 'PUBLIC'
+                OR %(tenant)s::uuid IS NOT NULL
+                   AND EXISTS (SELECT FROM catalog_mlmodelgroupobjectpermission granted
+                                 JOIN auth_permission permission ON permission.id = granted.permission_id
+                                WHERE granted.content_object_id = model.id AND granted.group_id = %(group)s::int
+                                  AND permission.codename = 'use_mlmodel')))
+"""  # noqa: S608  (names of columns, from our own models)
+
+
+async def callable_version(principal: Principal, ref: str, number: int | None) -> ModelVersion | None:
+    """Version `number` of `publisher/name`, the live one for None, if the principal may call it.
+
+    With `endpoints` (addresses that have it loaded), its model and its publisher. Raises ModelUnavailable.
+    """
+    slug, _slash, name = ref.partition("/")
+    parameters = {
+        "slug": slug,
+        "name": name,
+        "number": number,
+        "tenant": principal.tenant_id,
+        "group": principal.group_id,
+    }
+    async with connection() as db:
+        row = await (await db.execute(_CALLABLE, parameters)).fetchone()
+    return _version(row) if row is not None else None
+
+
+def _version(row: tuple[Any, ...]) -> ModelVersion:
+    version = ModelVersion.from_db("default", _COLUMNS["version"], row[:_AFTER_VERSION])
+    version.model = MLModel.from_db("default", _COLUMNS["model"], row[_AFTER_VERSION:_AFTER_MODEL])
+    version.model.publisher = Tenant.from_db("default", _COLUMNS["publisher"], row[_AFTER_MODEL:-1])
+    version.endpoints = row[-1]  # type: ignore[attr-defined]  # as an annotation would be
+    return version

@@ -1,0 +1,82 @@
+"""The plain statement finds what ModelVersionQuerySet.callable_by allows, and nothing else."""
+
+from itertools import product
+
+import pytest
+from asgiref.sync import sync_to_async
+
+from inference.models import Deployment
+from inference.versions import callable_version
+from marketplace.access import ANONYMOUS, Principal
+from marketplace.catalog.models import ModelVersion, Visibility
+from tests import factories
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+STATUSES = ("DRAFT", "VALIDATING", "REJECTED", "READY", "LIVE", "RETIRED")
+
+
+class Catalogue:
+    """A public model, a private one and one that is granted to acme; of each a version in every state."""
+
+    def __init__(self) -> None:
+        openlab = factories.tenant("openlab", is_publisher=True)
+        acme, globex = factories.tenant("acme"), factories.tenant("globex")
+        public = factories.model(openlab, "public")
+        private = factories.model(openlab, "private", visibility=Visibility.PRIVATE)
+        granted = factories.model(openlab, "granted", visibility=Visibility.PRIVATE)
+        factories.grant(granted, acme)
+        factories.model(openlab, "empty")
+        for model in (public, private, granted):
+            for number, status in enumerate(STATUSES, start=1):
+                factories.version(model, number, status=status)
+            factories.version(model, 7, status="READY", released_at=None)
+        self.principals = [ANONYMOUS, *map(factories.principal, (openlab, acme, globex))]
+        self.refs = [f"openlab/{name}" for name in ("public", "private", "granted", "empty", "missing")]
+        self.refs += ["acme/public", "openlab", "openlab/", "/public", "", "openlab/public/", "OPENLAB/public"]
+        self.numbers = [None, *range(9), -1, 2**31 - 1, -(2**31)]
+        self.live = ModelVersion.objects.select_related("model__publisher").get(model=public, status="LIVE")
+
+
+async def by_the_orm(principal: Principal, ref: str, number: int | None) -> ModelVersion | None:
+    publisher, _slash, name = ref.partition("/")
+    which = {"status": "LIVE"} if number is None else {"number": number}
+    rows = ModelVersion.objects.callable_by(principal).filter(
+        model__publisher__slug=publisher, model__name=name, **which
+    )
+    return await rows.select_related("model__publisher").afirst()
+
+
+async def test_everybody_finds_what_they_may_call_and_nothing_else() -> None:
+    catalogue = await sync_to_async(Catalogue)()
+
+    found = 0
+    for principal, ref, number in product(catalogue.principals, catalogue.refs, catalogue.numbers):
+        expected = await by_the_orm(principal, ref, number)
+        assert await callable_version(principal, ref, number) == expected, (principal, ref, number)
+        found += expected is not None
+    # The public model to all four (READY, LIVE, and by default), the others to whom they are granted, and the
+    # publisher's unreleased ones to itself.
+    assert found == 3 * (4 + 1 + 2) + 3
+
+
+async def test_a_version_comes_with_its_model_its_publisher_and_where_it_is_loaded() -> None:
+    catalogue = await sync_to_async(Catalogue)()
+    live = catalogue.live
+    await Deployment.objects.acreate(version=live, endpoint="one:8001", status="READY")
+    await Deployment.objects.acreate(version=live, endpoint="two:8001", status="FAILED")
+
+    version = await callable_version(ANONYMOUS, "openlab/public", None)
+
+    assert version is not None
+    assert version.endpoints == ["one:8001"]  # type: ignore[attr-defined]
+    for mine, theirs in (
+        (version, live),
+        (version.model, live.model),
+        (version.model.publisher, live.model.publisher),
+    ):
+        left_out = mine.get_deferred_fields()
+        assert left_out <= {"search_vector", "search_text", "card"}
+        for field in theirs._meta.concrete_fields:
+            if field.attname not in left_out:
+                assert getattr(mine, field.attname) == getattr(theirs, field.attname)
