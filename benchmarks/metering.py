@@ -44,20 +44,19 @@ def measure(callers: int, tenants: int) -> None:
         factories.subscription(tenant, plan)
         key = factories.api_key_row(tenant)
         principals.append(Principal(tenant_id=tenant.pk, api_key_id=key.pk, role=factories.TenantRole.DEVELOPER))
-    one = Decimal(1)
 
     async def batched(principal: Principal) -> None:
-        admitted = await admission.admit(principal, version_id=version.pk, units=one, seconds=60)
-        assert await admission.settle(admitted.hold_id, units=one, latency_ms=1.0)
+        admitted = await admission.admit(principal, version_id=version.pk, most_seconds=10, lease=60)
+        assert await admission.settle(admitted.hold_id, latency_ms=1.0)
 
     async def one_by_one(principal: Principal) -> None:
         hold = admission.uuid.uuid7()
         (row,) = await admission._admit(
-            [(hold, principal.tenant_id, principal.api_key_id, None, version.pk, one, None, None, 60.0)]
+            [(hold, principal.tenant_id, principal.api_key_id, None, version.pk, 1, 10, None, None, 60.0)]
         )
         assert not isinstance(row, BaseException), row
         assert row[0] == "admitted", row
-        assert await admission._settle([(hold, one, 1.0, None)]) == [True]
+        assert await admission._settle([(hold, 1.0, None, None)]) == [1]
 
     async def rate(way: object, number: int) -> tuple[float, float]:
         """Decisions a second, and the median time of an admit and settle in ms."""

@@ -56,6 +56,16 @@ class QuotaExceeded(Problem):
     resets_at: datetime
 
 
+@strawberry.type(
+    description="The tenant's spending cap or the API key's budget. `limit` and `remaining` in `currency` (ISO 4217)."
+)
+class BudgetExceeded(Problem):
+    limit: Decimal
+    remaining: Decimal
+    currency: str
+    resets_at: datetime
+
+
 @strawberry.type
 class RateLimited(Problem):
     retry_after_ms: int
@@ -83,6 +93,7 @@ PROBLEMS: tuple[type[Problem], ...] = (
     PermissionDenied,
     SubscriptionRequired,
     QuotaExceeded,
+    BudgetExceeded,
     RateLimited,
     IdempotencyConflict,
     ModelUnavailable,

@@ -62,7 +62,7 @@ class Invocation(ByPrimaryKey, relay.Node):
 
     @strawberry_django.field(only=["state", "released_because"])
     def status(self: Any) -> InvocationStatus:
-        if self.state == HoldState.HELD:
+        if self.state in (HoldState.HELD, HoldState.EXECUTING):
             return InvocationStatus.RUNNING
         if self.state == HoldState.SETTLED:
             return InvocationStatus.SUCCEEDED

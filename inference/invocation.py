@@ -17,7 +17,9 @@ from marketplace.access import Permission, Principal
 from marketplace.catalog.models import MLModel, ModelVersion
 from marketplace.errors import MarketplaceError, ModelUnavailable, NotFound, ValidationProblem
 from marketplace.metering.admission import admit, release, settle
+from marketplace.metering.heartbeats import beating
 from marketplace.metering.models import Hold
+from marketplace.subscriptions.models import MeteredUnit
 
 from . import gateway
 from .deployment import mark_broken
@@ -30,8 +32,6 @@ from .versions import callable_version
 log = logging.getLogger(__name__)
 
 MAX_IDEMPOTENCY_KEY = 255
-# How much longer than the call itself a hold lives: enough to settle, short enough to come back soon after a crash.
-HOLD_MARGIN_SECONDS = 20.0
 
 scheduler = Scheduler()
 
@@ -74,21 +74,23 @@ async def invoke(
         )
     request = read_request(await signature_of(target.pk), inputs, outputs, parameters)
     seconds: float = settings.INFERENCE_TIMEOUT_SECONDS
-    units = Decimal(1)
     admission = await admit(
         principal,
         version_id=target.pk,
-        units=units,
-        seconds=seconds + HOLD_MARGIN_SECONDS,
+        elements=request.elements,
+        most_seconds=seconds,
         idempotency_key=idempotency_key,
         digest=digest(ref, version, request),
     )
     if admission.replayed:
         return await looked_up(_replay(admission.hold_id))
+    if admission.unit == MeteredUnit.SECOND:
+        seconds = min(seconds, float(admission.units))
     created_at = timezone.now()
     started = perf_counter()
     try:
-        answer = await _infer(target, request, seconds, str(admission.hold_id))
+        async with beating(admission.hold_id):
+            answer = await _infer(target, request, seconds, str(admission.hold_id))
         latency_ms = (perf_counter() - started) * 1000
     except MarketplaceError as error:
         await _give_back(admission.hold_id, error.code)
@@ -99,15 +101,15 @@ async def invoke(
         await asyncio.shield(_give_back(admission.hold_id, because))
         raise
     # From here on a caller who goes away changes nothing: the answer is theirs, and it is charged.
-    if not await asyncio.shield(
+    units = await asyncio.shield(
         settle(
             admission.hold_id,
-            units=units,
             latency_ms=latency_ms,
             answer=pack(answer) if idempotency_key is not None else None,
             answer_digest=packed_digest(answer),
         )
-    ):
+    )
+    if units is None:
         raise ModelUnavailable(
             _("The answer came after the time set aside for it, so it is neither delivered nor charged. Try again."),
             retry_after_ms=1000,

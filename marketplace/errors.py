@@ -69,6 +69,30 @@ class QuotaExceeded(MarketplaceError):
         self.resets_at = resets_at
 
 
+class BudgetExceeded(MarketplaceError):
+    """A tenant's spending cap or an API key's budget. `limit` and `remaining` in `currency` (ISO 4217)."""
+
+    code = "BUDGET_EXCEEDED"
+    http_status = 429
+    grpc_status = "RESOURCE_EXHAUSTED"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        limit: Decimal,
+        remaining: Decimal,
+        currency: str,
+        resets_at: datetime,
+        path: str | None = None,
+    ) -> None:
+        super().__init__(message, path=path)
+        self.limit = limit
+        self.remaining = remaining
+        self.currency = currency
+        self.resets_at = resets_at
+
+
 class RateLimited(MarketplaceError):
     code = "RATE_LIMITED"
     http_status = 429

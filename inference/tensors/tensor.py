@@ -3,6 +3,7 @@
 import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,11 @@ class InferenceRequest:
     inputs: tuple[Tensor, ...]
     outputs: tuple[str, ...] | None = None
     parameters: Mapping[str, bool | int | float | str] = field(default_factory=dict)
+
+    @property
+    def elements(self) -> int:
+        """Of all inputs together; a string is one."""
+        return sum(prod(tensor.shape) for tensor in self.inputs)
 
 
 def _strings(content: bytes) -> NDArray[Any] | None:

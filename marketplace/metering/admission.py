@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 
 from marketplace.access import Principal
 from marketplace.errors import (
+    BudgetExceeded,
     IdempotencyConflict,
     MarketplaceError,
     ModelUnavailable,
@@ -27,6 +28,7 @@ from marketplace.errors import (
     Unauthenticated,
 )
 
+from . import doubts
 from .batches import Lane, Question, ask_one_by_one_if_need_be
 from .connections import WAIT_SECONDS
 
@@ -38,43 +40,56 @@ MAX_ANSWER_BYTES = 1024 * 1024
 # A larger one travels alone, so that it keeps nobody waiting.
 LARGE_ANSWER_BYTES = 64 * 1024
 
+# How long a concurrent call may take is anybody's guess.
+CONCURRENCY_RETRY_MS = 200
+# What a call whose process has died gets back after; one that runs longer is extended (heartbeats.py).
+LEASE_SECONDS = 15.0
+
 ADMIT: LiteralString = (
     "SELECT * FROM metering_admit(%s::uuid[], %s::uuid[], %s::uuid[], %s::uuid[], %s::uuid[], %s::numeric[], "
-    "%s::text[], %s::bytea[], %s::float8[])"
+    "%s::numeric[], %s::text[], %s::bytea[], %s::float8[])"
 )
-SETTLE: LiteralString = "SELECT metering_settle(%s::uuid[], %s::numeric[], %s::float8[], %s::bytea[], %s::bytea[], %s)"
+SETTLE: LiteralString = "SELECT metering_settle(%s::uuid[], %s::float8[], %s::bytea[], %s::bytea[], %s)"
 RELEASE: LiteralString = "SELECT metering_release(%s::uuid[], %s::text[])"
 SETTLED: LiteralString = (
-    "SELECT array_agg(a.done OR coalesce(h.state = 'settled', false) ORDER BY position) "
-    "FROM unnest(%s::uuid[], %s::bool[]) WITH ORDINALITY AS a (id, done, position) LEFT JOIN metering_hold h USING (id)"
+    "SELECT array_agg(coalesce(a.units, CASE h.state WHEN 'settled' THEN h.charged END) ORDER BY position) "
+    "FROM unnest(%s::uuid[], %s::numeric[]) WITH ORDINALITY AS a (id, units, position) "
+    "LEFT JOIN metering_hold h USING (id)"
 )
 
 Connection = psycopg.AsyncConnection[Any]
-# outcome, hold, limit, remaining, resets_at, retry_after_ms
+# outcome, hold, unit, units, limit, remaining, currency, resets_at, retry_after_ms
 Row = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """`replayed`: this request was settled before under its idempotency key; nothing is held, nothing is to be run."""
+    """`units` of the plan's `unit` (a MeteredUnit) are set aside: for seconds, no more than these are paid for.
+
+    `replayed`: this request was settled before under its idempotency key; nothing is held, nothing is to be run.
+    """
 
     hold_id: UUID
     replayed: bool
+    unit: str
+    units: Decimal
 
 
 async def admit(
     principal: Principal,
     *,
     version_id: UUID,
-    units: Decimal,
-    seconds: float,
+    most_seconds: float,
+    elements: int = 1,
+    lease: float = LEASE_SECONDS,
     idempotency_key: str | None = None,
     digest: bytes | None = None,
 ) -> Admission:
-    """Sets `units` aside for at most `seconds`. A tenant's own models need no subscription.
+    """Sets aside what a call of `elements` input elements and at most `most_seconds` may cost. Own models need no plan.
 
-    Raises SubscriptionRequired, RateLimited, QuotaExceeded, IdempotencyConflict, or ModelUnavailable (try again) when
-    the same call is still running or the records are out of reach.
+    After `lease` seconds it is given back, unless it is extended. Raises SubscriptionRequired, RateLimited,
+    QuotaExceeded, BudgetExceeded, IdempotencyConflict, or ModelUnavailable (try again) when the same call is still
+    running or the records are out of reach; Unauthenticated, PermissionDenied and NotFound for what is no longer valid.
     """
     question = (
         uuid.uuid7(),
@@ -82,20 +97,20 @@ async def admit(
         principal.api_key_id,
         principal.user_id,
         version_id,
-        units,
+        elements,
+        most_seconds,
         idempotency_key,
         digest,
-        seconds,
+        lease,
     )
-    outcome, hold_id, limit, remaining, resets_at, retry_after_ms = await _lanes().admit(principal.tenant_id, question)
+    outcome, hold_id, unit, units, *terms = await _lanes().admit(principal.tenant_id, question)
     if outcome in ("admitted", "replay"):
-        return Admission(hold_id=hold_id, replayed=outcome == "replay")
-    raise _refusal(outcome, limit, remaining, resets_at, retry_after_ms)
+        return Admission(hold_id, outcome == "replay", unit, units)
+    raise _refusal(outcome, terms)
 
 
-def _refusal(
-    outcome: str, limit: Decimal, remaining: Decimal, resets_at: object, retry_after_ms: int
-) -> MarketplaceError:
+def _refusal(outcome: str, terms: Sequence[Any]) -> MarketplaceError:
+    limit, remaining, currency, resets_at, retry_after_ms = terms
     match outcome:
         case "key_invalid":
             return Unauthenticated(_("This API key has expired or was revoked. Create another one under API keys."))
@@ -118,13 +133,32 @@ def _refusal(
                 _("Too many calls for your plan's rate. Try again in %(ms)d ms.") % {"ms": retry_after_ms},
                 retry_after_ms=retry_after_ms,
             )
+        case "too_many_at_once":
+            return RateLimited(
+                _("Your plan lets %(most)d calls run at the same time. Try again when one of them is done.")
+                % {"most": limit},
+                retry_after_ms=CONCURRENCY_RETRY_MS,
+            )
+        case "cap_exceeded" | "budget_exceeded":
+            text = (
+                _("Your tenant's spending cap of %(limit)s a month is too little for this call until %(resets_at)s.")
+                if outcome == "cap_exceeded"
+                else _("This API key's budget of %(limit)s a month is too little for this call until %(resets_at)s.")
+            )
+            return BudgetExceeded(
+                text % {"limit": f"{limit.normalize():f} {currency}", "resets_at": f"{resets_at:%Y-%m-%d %H:%M} UTC"},
+                limit=limit,
+                remaining=remaining,
+                currency=currency,
+                resets_at=resets_at,
+            )
         case "quota_exceeded":
             return QuotaExceeded(
                 _("The plan's %(limit)s units of this period are used up. They are back at %(resets_at)s.")
                 % {"limit": f"{limit.normalize():f}", "resets_at": f"{resets_at:%Y-%m-%d %H:%M} UTC"},
                 limit=limit,
                 remaining=remaining,
-                resets_at=resets_at,  # type: ignore[arg-type]
+                resets_at=resets_at,
             )
         case "idempotency_conflict":
             return IdempotencyConflict(
@@ -141,20 +175,26 @@ def _refusal(
 
 
 async def settle(
-    hold_id: UUID, *, units: Decimal, latency_ms: float, answer: bytes | None = None, answer_digest: bytes | None = None
-) -> bool:
-    """Charges `units`. False when the hold has expired meanwhile: then nothing is charged and nothing may be delivered.
+    hold_id: UUID, *, latency_ms: float, answer: bytes | None = None, answer_digest: bytes | None = None
+) -> Decimal | None:
+    """Charges the hold and says how many units. None when it has expired: nothing is charged, nothing may be delivered.
 
     `answer` is kept for replays, unless it is larger than MAX_ANSWER_BYTES; `answer_digest` (SHA-256) for the receipt.
+    Raises ModelUnavailable when the records are out of reach: nothing may be delivered, and whatever is charged after
+    all is taken back, unless the answer is kept for the caller to ask for.
     """
     kept = answer if answer is not None and len(answer) <= MAX_ANSWER_BYTES else None
-    question = (hold_id, units, latency_ms, kept, answer_digest)
-    if kept is not None and len(kept) > LARGE_ANSWER_BYTES:
+    question = (hold_id, latency_ms, kept, answer_digest)
+    try:
+        if kept is None or len(kept) <= LARGE_ANSWER_BYTES:
+            return await _lanes().settle(None, question)
         (done,) = await _settle([question])
         if isinstance(done, BaseException):
             raise done
         return done
-    return await _lanes().settle(None, question)
+    except ModelUnavailable:
+        doubts.resolve(hold_id, refund=kept is None)
+        raise
 
 
 async def release(hold_id: UUID, *, because: str) -> bool:
@@ -173,7 +213,7 @@ async def _admit(questions: Sequence[Question]) -> list[Row | BaseException]:
     return await ask_one_by_one_if_need_be(_ask_admit, questions)
 
 
-async def _settle(questions: Sequence[Question]) -> list[bool | BaseException]:
+async def _settle(questions: Sequence[Question]) -> list[Decimal | BaseException | None]:
     started = monotonic()
     answers = await ask_one_by_one_if_need_be(_ask_settle, questions)
     # Later than this the callers are told that it failed: settling then would charge what is not delivered.
@@ -193,29 +233,24 @@ async def _ask_admit(db: Connection, questions: Sequence[Question]) -> list[Row]
     return await cursor.fetchall()
 
 
-async def _ask_settle(db: Connection, questions: Sequence[Question]) -> list[bool]:
-    return await _booleans(db, SETTLE, [*(list(column) for column in zip(*questions, strict=True)), ANSWER_SECONDS])
+async def _ask_settle(db: Connection, questions: Sequence[Question]) -> list[Decimal | None]:
+    return await _array(db, SETTLE, [*(list(column) for column in zip(*questions, strict=True)), ANSWER_SECONDS])
 
 
-async def _ask_settle_again(db: Connection, questions: Sequence[Question]) -> list[bool]:
+async def _ask_settle_again(db: Connection, questions: Sequence[Question]) -> list[Decimal | None]:
     done = await _ask_settle(db, questions)
-    return await _booleans(db, SETTLED, [[question[0] for question in questions], done])
+    return await _array(db, SETTLED, [[question[0] for question in questions], done])
 
 
 async def _ask_release(db: Connection, questions: Sequence[Question]) -> list[bool]:
-    return await _booleans(db, RELEASE, [list(column) for column in zip(*questions, strict=True)])
+    return await _array(db, RELEASE, [list(column) for column in zip(*questions, strict=True)])
 
 
-async def _booleans(db: Connection, statement: LiteralString, arguments: list[Any]) -> list[bool]:
+async def _array(db: Connection, statement: LiteralString, arguments: list[Any]) -> list[Any]:
     row = await (await db.execute(statement, arguments)).fetchone()
     assert row is not None
-    answers: list[bool] = row[0]
+    answers: list[Any] = row[0]
     return answers
-
-
-async def _charged_too_late(charged: bool) -> None:
-    if charged:
-        log.error("a call was charged after its caller had been told that it failed: PostgreSQL answered too late")
 
 
 async def _nobody_waits_for(row: Row) -> None:
@@ -232,7 +267,7 @@ class _Lanes:
 
     def __init__(self) -> None:
         self.admit: Lane[Row] = Lane(_admit, abandoned=_nobody_waits_for)
-        self.settle: Lane[bool] = Lane(_settle, abandoned=_charged_too_late)
+        self.settle: Lane[Decimal | None] = Lane(_settle)
         self.release: Lane[bool] = Lane(_release)
 
 

@@ -26,6 +26,8 @@ WITH entries AS (
            count(*) AS entries,
            count(*) FILTER (WHERE kind = 'charge' AND account = 'consumer') AS consumers,
            count(*) FILTER (WHERE kind = 'charge' AND account = 'publisher') AS publishers,
+           count(*) FILTER (WHERE kind = 'refund' AND account = 'consumer') AS consumer_refunds,
+           count(*) FILTER (WHERE kind = 'refund' AND account = 'publisher') AS publisher_refunds,
            sum(units) AS units,
            sum(amount) AS amount,
            min(currency) <> max(currency) AS currencies_differ,
@@ -40,9 +42,16 @@ WITH entries AS (
            coalesce(e.units <> 0 OR e.amount <> 0 OR e.currencies_differ, false) AS unbalanced,
            CASE h.state
                WHEN 'settled' THEN e.hold_id IS NULL OR (e.entries, e.consumers, e.publishers) <> (2, 1, 1)
+               -- Charged, and refunded.
+               WHEN 'released' THEN e.hold_id IS NOT NULL AND
+                   (e.entries, e.consumers, e.publishers, e.consumer_refunds, e.publisher_refunds) <> (4, 1, 1, 1, 1)
                ELSE e.hold_id IS NOT NULL
            END AS miscounted,
-           h.state = 'settled' AND e.consumed <> h.charged AS mischarged,
+           coalesce(
+               CASE h.state
+                   WHEN 'settled' THEN e.consumed <> h.charged
+                   WHEN 'released' THEN h.charged <> 0 OR e.consumed <> 0
+               END, false) AS mischarged,
            h.state NOT IN ('settled', 'released') AND h.expires_at < now() - make_interval(secs => %(grace)s) AS overdue
       FROM metering_hold h FULL JOIN entries e ON e.hold_id = h.id
 )
@@ -58,11 +67,13 @@ _QUOTAS = (
            sum(entries) AS entries,
            count(*) FILTER (WHERE unbalanced OR miscounted OR mischarged OR overdue) AS faulty_holds,
            coalesce(sum(units) FILTER (WHERE state NOT IN ('settled', 'released')), 0) AS held,
+           count(*) FILTER (WHERE state NOT IN ('settled', 'released')) AS running,
            coalesce(sum(charged) FILTER (WHERE state = 'settled'), 0) AS charged,
            sum(consumed) AS consumed
       FROM holds GROUP BY quota_id
 ), quotas AS (
-    SELECT coalesce(q.id, s.quota_id) AS id, q.unit_limit, q.settled, q.held,
+    SELECT coalesce(q.id, s.quota_id) AS id, q.unit_limit, q.settled, q.held, q.running,
+           coalesce(s.running, 0) AS open_holds,
            coalesce(s.held, 0) AS held_by_holds,
            coalesce(s.charged, 0) AS charged_by_holds,
            coalesce(s.consumed, 0) AS consumed_by_entries,
@@ -74,12 +85,13 @@ _QUOTAS = (
 ), judged AS (
     SELECT *, CASE WHEN exists
                    THEN unit_limit < settled + held OR held <> held_by_holds
-                        OR settled <> charged_by_holds OR settled <> consumed_by_entries
+                        OR settled <> charged_by_holds OR settled <> consumed_by_entries OR running <> open_holds
                    ELSE id IS NOT NULL
               END AS faulty
       FROM quotas
 )
 SELECT faulty, id, unit_limit, settled, held, held_by_holds, charged_by_holds, consumed_by_entries,
+       running, open_holds,
        count(*) FILTER (WHERE faulty) OVER (),
        count(*) FILTER (WHERE exists) OVER (),
        sum(holds) OVER (),
@@ -99,6 +111,46 @@ SELECT id, state, charged, expires_at, entries, entries_units, entries_amount, c
 )
 
 
+# Every month of every budget with the sums of its holds, wrong ones first.
+_SPENDINGS = """
+WITH sums AS (
+    SELECT of.spending,
+           sum(h.price) FILTER (WHERE h.state NOT IN ('settled', 'released')) AS held,
+           sum(h.price) FILTER (WHERE h.state = 'settled') AS settled
+      FROM metering_hold h CROSS JOIN LATERAL (VALUES (h.spending_id), (h.key_spending_id)) AS of (spending)
+     WHERE of.spending IS NOT NULL GROUP BY of.spending
+), spendings AS (
+    SELECT s.id, s.amount_limit, s.settled, s.held,
+           coalesce(sums.held, 0) AS held_by_holds, coalesce(sums.settled, 0) AS settled_by_holds
+      FROM metering_spending s LEFT JOIN sums ON sums.spending = s.id
+), judged AS (
+    SELECT *, amount_limit < settled + held OR held <> held_by_holds OR settled <> settled_by_holds AS faulty
+      FROM spendings
+)
+SELECT faulty, id, amount_limit, settled, held, held_by_holds, settled_by_holds,
+       count(*) FILTER (WHERE faulty) OVER ()
+  FROM judged ORDER BY faulty DESC, id LIMIT %(most)s
+"""
+
+
+class _Spending(NamedTuple):
+    id: int
+    limit: Decimal
+    settled: Decimal
+    held: Decimal
+    held_by_holds: Decimal
+    settled_by_holds: Decimal
+
+    def faults(self) -> Iterator[str]:
+        words = {name: _plain(value) for name, value in self._asdict().items()}
+        if self.limit < self.settled + self.held:
+            yield _("Spending %(id)s is over: of %(limit)s it counts %(settled)s settled and %(held)s held.") % words
+        if self.held != self.held_by_holds:
+            yield _("Spending %(id)s counts %(held)s held, but its holds have %(held_by_holds)s.") % words
+        if self.settled != self.settled_by_holds:
+            yield _("Spending %(id)s counts %(settled)s settled, but its holds have %(settled_by_holds)s.") % words
+
+
 class _Quota(NamedTuple):
     id: int
     unit_limit: Decimal | None
@@ -107,6 +159,8 @@ class _Quota(NamedTuple):
     held_by_holds: Decimal
     charged_by_holds: Decimal
     consumed_by_entries: Decimal
+    running: int
+    open_holds: int
 
     def faults(self) -> Iterator[str]:
         words = {name: _plain(value) for name, value in self._asdict().items()}
@@ -127,6 +181,8 @@ class _Quota(NamedTuple):
                 _("Quota %(id)s counts %(settled)s units settled, but the ledger took %(consumed_by_entries)s for it.")
                 % words
             )
+        if self.running != self.open_holds:
+            yield _("Quota %(id)s counts %(running)s calls under way, but has %(open_holds)s open holds.") % words
 
 
 class _Hold(NamedTuple):
@@ -162,7 +218,9 @@ class _Hold(NamedTuple):
                 % words
             )
         elif self.miscounted:
-            yield _("Hold %(id)s is %(state)s, but has entries: %(entries)s.") % words
+            yield (
+                _("Hold %(id)s is %(state)s, but has entries (%(entries)s) other than a charge and its refund.") % words
+            )
         if self.mischarged:
             yield _("Hold %(id)s was charged %(charged)s units, but the ledger took %(consumed)s for it.") % words
         if self.overdue:
@@ -171,18 +229,19 @@ class _Hold(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was read, how many quotas and holds are wrong, and of the first MOST_NAMED of each what is wrong."""
+    """What was read, how many quotas, holds and months of budgets are wrong; of MOST_NAMED of each, what."""
 
     quotas: int
     holds: int
     entries: int
     faulty_quotas: int
     faulty_holds: int
+    faulty_spendings: int
     violations: tuple[str, ...]
 
     @property
     def exact(self) -> bool:
-        return self.faulty_quotas == self.faulty_holds == 0
+        return self.faulty_quotas == self.faulty_holds == self.faulty_spendings == 0
 
     def __str__(self) -> str:
         read = {"quotas": self.quotas, "holds": self.holds, "entries": self.entries}
@@ -190,8 +249,15 @@ class Report:
             return _("The ledger is exact: %(quotas)d quotas, %(holds)d holds, %(entries)d entries agree.") % read
         return _(
             "THE LEDGER IS NOT EXACT: %(faulty_quotas)d of %(quotas)d quotas and %(faulty_holds)d of %(holds)d holds "
-            "are wrong (%(entries)d entries read)."
-        ) % (read | {"faulty_quotas": self.faulty_quotas, "faulty_holds": self.faulty_holds})
+            "are wrong, and %(faulty_spendings)d months of budgets (%(entries)d entries read)."
+        ) % (
+            read
+            | {
+                "faulty_quotas": self.faulty_quotas,
+                "faulty_holds": self.faulty_holds,
+                "faulty_spendings": self.faulty_spendings,
+            }
+        )
 
 
 def check() -> Report:
@@ -201,11 +267,15 @@ def check() -> Report:
     with transaction.atomic(durable=True), connection.cursor() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         cursor.execute(f"SET LOCAL work_mem = '{WORK_MEMORY}'")
+        cursor.execute(_SPENDINGS, parameters)
+        rows = cursor.fetchall()
+        faulty_spendings = rows[0][-1] if rows else 0
+        for faulty, *facts in (row[:-1] for row in rows):
+            if faulty:
+                violations.extend(_Spending(*facts).faults())
         cursor.execute(_QUOTAS, parameters)
         rows = cursor.fetchall()
-        if not rows:
-            return Report(0, 0, 0, 0, 0, ())
-        faulty_quotas, quotas, holds, entries, faulty_holds = map(int, rows[0][-5:])
+        faulty_quotas, quotas, holds, entries, faulty_holds = map(int, rows[0][-5:]) if rows else (0, 0, 0, 0, 0)
         for faulty, *facts in (row[:-5] for row in rows):
             if faulty:
                 violations.extend(_Quota(*facts).faults())
@@ -214,7 +284,7 @@ def check() -> Report:
             cursor.execute(_FAULTY_HOLDS, parameters)
             for row in cursor.fetchall():
                 violations.extend(_Hold(*row).faults())
-    return Report(quotas, holds, entries, faulty_quotas, faulty_holds, tuple(violations))
+    return Report(quotas, holds, entries, faulty_quotas, faulty_holds, faulty_spendings, tuple(violations))
 
 
 def _plain(value: object) -> str:

@@ -37,6 +37,16 @@ class PlanQuerySet(models.QuerySet["Plan"]):
         return self.filter(offered | Q(model__publisher_id=principal.tenant_id) | Q(id__in=held))
 
 
+class MeteredUnit(models.TextChoices):
+    """What one unit of a plan is."""
+
+    CALL = "CALL", _("Call")
+    # Of all input tensors together, as their shapes say.
+    ELEMENT = "ELEMENT", _("Element of the input")
+    # From sending the request to the model until its answer is here, in whole milliseconds.
+    SECOND = "SECOND", _("Second of compute")
+
+
 class Plan(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid7, editable=False)
     model = models.ForeignKey(MLModel, on_delete=models.CASCADE, related_name="plans", verbose_name=_("model"))
@@ -45,8 +55,15 @@ class Plan(models.Model):
         _("price"), **MONEY, default=Decimal(0), validators=[MinValueValidator(0)], help_text=_("Per month.")
     )
     currency = models.CharField(_("currency"), max_length=3, default="USD", help_text=_("ISO 4217, as in USD."))
+    unit = models.CharField(
+        _("metered unit"),
+        max_length=8,
+        choices=MeteredUnit.choices,
+        default=MeteredUnit.CALL,
+        help_text=_("What is counted: calls, elements of the input tensors, or seconds that the model takes."),
+    )
     included_units = models.DecimalField(
-        _("included units"), **UNITS, validators=[MinValueValidator(0)], help_text=_("Per month. One call is one unit.")
+        _("included units"), **UNITS, validators=[MinValueValidator(0)], help_text=_("Per month.")
     )
     overage_price = models.DecimalField(
         _("price per further unit"),
@@ -59,6 +76,13 @@ class Plan(models.Model):
     requests_per_second = models.PositiveIntegerField(_("requests per second"), validators=[MinValueValidator(1)])
     burst = models.PositiveIntegerField(
         _("burst"), validators=[MinValueValidator(1)], help_text=_("How many calls may come at once.")
+    )
+    max_concurrency = models.PositiveIntegerField(
+        _("concurrent calls"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text=_("How many calls may run at the same time. Left empty, as many as the rate lets through."),
     )
     position = models.PositiveSmallIntegerField(_("position"), default=0)
     hidden_at = models.DateTimeField(_("hidden"), null=True, blank=True, editable=False)

@@ -6,7 +6,6 @@ Says "ready", waits for a line, lets every caller call until the quota is used u
 import asyncio
 import os
 import sys
-from decimal import Decimal
 from uuid import UUID
 
 import django
@@ -24,13 +23,13 @@ async def call(principal: Principal, version: UUID) -> int:
     charged = 0
     while True:
         try:
-            admission = await admit(principal, version_id=version, units=Decimal(1), seconds=60)
+            admission = await admit(principal, version_id=version, most_seconds=10, lease=60)
         except QuotaExceeded:
             return charged
         except ModelUnavailable:
             # A slow machine: not admitted, so try again.
             continue
-        charged += await settle(admission.hold_id, units=Decimal(1), latency_ms=1)
+        charged += await settle(admission.hold_id, latency_ms=1) is not None
 
 
 async def main(tenant: UUID, version: UUID, callers: int) -> None:

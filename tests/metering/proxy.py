@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import connection
+
+from marketplace.metering.admission import idle
 
 
 class Proxy:
@@ -98,3 +101,12 @@ async def proxied(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         monkeypatch.undo()
         proxy.resume()
         await proxy.go_away()
+
+
+async def under_way(proxy: Proxy, call: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
+    """The call's task, once PostgreSQL has answered it and its caller has not heard yet."""
+    await idle()
+    proxy.pause()
+    task = asyncio.ensure_future(call)
+    await proxy.held_back.wait()
+    return task

@@ -3,8 +3,6 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
-from uuid import UUID
 
 import pytest
 import uuid_utils.compat as uuid
@@ -20,41 +18,14 @@ from marketplace.errors import (
     SubscriptionRequired,
 )
 from marketplace.metering.admission import admit, release, settle
-from marketplace.metering.models import Hold, LedgerEntry, Quota, StoredAnswer
+from marketplace.metering.models import Hold, LedgerEntry, StoredAnswer
 from marketplace.subscriptions import actions
 from marketplace.subscriptions.models import ModelSubscription
 from tests import factories
 
+from .contract import Contract, contract
+
 pytestmark = pytest.mark.django_db(transaction=True)
-
-ONE = Decimal(1)
-
-
-class Contract:
-    """A consumer subscribed to one model of somebody else's."""
-
-    def __init__(self, **plan: Any) -> None:
-        self.publisher = factories.tenant("openlab", is_publisher=True)
-        self.consumer = factories.tenant("acme")
-        self.version = factories.version(factories.model(self.publisher, "add"))
-        self.plan = factories.plan(
-            self.version.model, **({"included_units": 10, "requests_per_second": 1000, "burst": 1000} | plan)
-        )
-        self.subscription = factories.subscription(self.consumer, self.plan)
-        self.principal = Principal(
-            tenant_id=self.consumer.pk, group_id=self.consumer.group_id, role=TenantRole.DEVELOPER
-        )
-
-    async def admit(self, **arguments: Any) -> UUID:
-        arguments = {"version_id": self.version.pk, "units": ONE, "seconds": 60} | arguments
-        return (await admit(self.principal, **arguments)).hold_id
-
-    async def quota(self) -> Quota:
-        return await Quota.objects.aget(model_subscription=self.subscription)
-
-
-async def contract(**plan: Any) -> Contract:
-    return await sync_to_async(Contract)(**plan)
 
 
 async def test_a_settled_call_moves_its_units_from_held_to_settled() -> None:
@@ -62,7 +33,7 @@ async def test_a_settled_call_moves_its_units_from_held_to_settled() -> None:
 
     hold = await acme.admit()
     held = await acme.quota()
-    settled = await settle(hold, units=ONE, latency_ms=2.5)
+    settled = await settle(hold, latency_ms=2.5)
 
     after = await acme.quota()
     assert (held.held, held.settled) == (1, 0)
@@ -86,9 +57,9 @@ async def test_settling_twice_charges_once() -> None:
     acme = await contract()
     hold = await acme.admit()
 
-    first, second = await settle(hold, units=ONE, latency_ms=1), await settle(hold, units=ONE, latency_ms=1)
+    first, second = await settle(hold, latency_ms=1), await settle(hold, latency_ms=1)
 
-    assert (first, second) == (True, False)
+    assert (first, second) == (1, None)
     assert (await acme.quota()).settled == 1
 
 
@@ -97,13 +68,13 @@ async def test_a_released_hold_can_no_longer_be_settled() -> None:
     hold = await acme.admit()
     await release(hold, because="EXPIRED")
 
-    assert not await settle(hold, units=ONE, latency_ms=1)
+    assert await settle(hold, latency_ms=1) is None
     assert (await acme.quota()).settled == 0
 
 
 async def test_the_two_sides_of_a_charge_sum_to_zero() -> None:
     acme = await contract()
-    await settle(await acme.admit(), units=ONE, latency_ms=1)
+    await settle(await acme.admit(), latency_ms=1)
 
     entries = {entry.account: entry async for entry in LedgerEntry.objects.all()}
 
@@ -117,7 +88,7 @@ async def test_units_past_the_included_ones_cost_the_overage_price() -> None:
     acme = await contract(included_units=1, overage_price=Decimal("0.25"))
 
     for _ in range(3):
-        await settle(await acme.admit(), units=ONE, latency_ms=1)
+        await settle(await acme.admit(), latency_ms=1)
 
     amounts = [e.amount async for e in LedgerEntry.objects.filter(account="publisher").order_by("id")]
     assert amounts == [0, Decimal("0.25"), Decimal("0.25")]
@@ -130,7 +101,7 @@ async def test_concurrent_callers_never_pass_the_limit_and_waste_no_unit_of_it()
     async def call() -> str:
         await start.wait()
         try:
-            await settle(await acme.admit(), units=ONE, latency_ms=1)
+            await settle(await acme.admit(), latency_ms=1)
         except QuotaExceeded:
             return "refused"
         return "charged"
@@ -171,7 +142,7 @@ async def test_without_a_subscription_nothing_is_admitted() -> None:
     stranger = Principal(tenant_id=(await sync_to_async(factories.tenant)("globex")).pk, role=TenantRole.OWNER)
 
     with pytest.raises(SubscriptionRequired):
-        await admit(stranger, version_id=acme.version.pk, units=ONE, seconds=60)
+        await admit(stranger, version_id=acme.version.pk, most_seconds=10, lease=60)
 
 
 @pytest.mark.parametrize("status", ["CANCELLED", "SUSPENDED"])
@@ -188,8 +159,8 @@ async def test_publishers_call_their_own_models_without_a_subscription_and_at_no
     acme = await contract()
     pat = Principal(tenant_id=acme.publisher.pk, role=TenantRole.OWNER)
 
-    admission = await admit(pat, version_id=acme.version.pk, units=ONE, seconds=60)
-    await settle(admission.hold_id, units=ONE, latency_ms=1)
+    admission = await admit(pat, version_id=acme.version.pk, most_seconds=10, lease=60)
+    await settle(admission.hold_id, latency_ms=1)
 
     assert (await Hold.objects.aget()).charged == 1
     assert {entry.amount async for entry in LedgerEntry.objects.all()} == {0}
@@ -198,10 +169,10 @@ async def test_publishers_call_their_own_models_without_a_subscription_and_at_no
 async def test_the_same_key_and_request_is_answered_again_and_charged_once() -> None:
     acme = await contract()
     hold = await acme.admit(idempotency_key="a", digest=b"1")
-    await settle(hold, units=ONE, latency_ms=1, answer=b"answer")
+    await settle(hold, latency_ms=1, answer=b"answer")
 
     again = await admit(
-        acme.principal, version_id=acme.version.pk, units=ONE, seconds=60, idempotency_key="a", digest=b"1"
+        acme.principal, version_id=acme.version.pk, most_seconds=10, lease=60, idempotency_key="a", digest=b"1"
     )
 
     assert again.replayed
@@ -247,8 +218,8 @@ async def test_a_key_whose_call_failed_may_be_used_again() -> None:
 
 async def test_what_nobody_settled_is_given_back_once_it_expires() -> None:
     acme = await contract()
-    await acme.admit(seconds=-1)
-    alive = await acme.admit(seconds=60)
+    await acme.admit(lease=-1)
+    alive = await acme.admit(lease=60)
 
     def reap() -> int:
         with connection.cursor() as cursor:
@@ -275,7 +246,7 @@ async def test_subscribing_again_brings_no_used_unit_back() -> None:
 async def test_a_smaller_plan_counts_what_the_larger_one_used() -> None:
     acme = await contract(included_units=10)
     for _ in range(3):
-        await settle(await acme.admit(), units=ONE, latency_ms=1)
+        await settle(await acme.admit(), latency_ms=1)
     small = await sync_to_async(factories.plan)(acme.version.model, name="Small", included_units=2)
 
     await ModelSubscription.objects.aupdate(plan=small)

@@ -4,17 +4,14 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import Coroutine
 from dataclasses import replace
 from decimal import Decimal
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import UUID
 
 import psycopg
 import pytest
-import pytest_asyncio
 import uuid_utils.compat as uuid
 from asgiref.sync import sync_to_async
 from django.db import connection
@@ -37,36 +34,10 @@ from marketplace.metering.models import Hold, LedgerEntry, Quota
 from marketplace.tenants.models import ApiKey, Membership, User
 from tests import factories
 
-from .proxy import Proxy, proxied
-from .test_admission import ONE, Contract, contract
+from .contract import ONE, Contract, contract
+from .proxy import Proxy, under_way
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest_asyncio.fixture(autouse=True)
-async def _nothing_is_left_under_way() -> AsyncIterator[None]:
-    yield
-    await idle()
-
-
-@pytest_asyncio.fixture
-async def proxy(monkeypatch: pytest.MonkeyPatch, transactional_db: None) -> AsyncIterator[Proxy]:
-    # A short path: the name of a Unix socket has no more than 107 bytes.
-    with TemporaryDirectory() as folder:
-        async with proxied(Path(folder), monkeypatch) as way:
-            yield way
-            way.resume()
-            await idle()
-            await connections.close()
-
-
-async def under_way(proxy: Proxy, call: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
-    """The call's task, once PostgreSQL has answered it and its caller has not heard yet."""
-    await idle()
-    proxy.pause()
-    task = asyncio.ensure_future(call)
-    await proxy.held_back.wait()
-    return task
 
 
 def queued(*calls: Coroutine[Any, Any, Any]) -> "list[asyncio.Task[Any]]":
@@ -146,12 +117,12 @@ async def test_in_one_batch_an_idempotency_key_runs_once(proxy: Proxy) -> None:
 async def test_each_of_a_batch_of_overage_calls_is_priced_in_its_turn(proxy: Proxy) -> None:
     acme = await contract(included_units=2, overage_price=Decimal("0.25"))
     holds = [await acme.admit() for _ in range(5)]
-    first = await under_way(proxy, settle(holds[0], units=ONE, latency_ms=1))
-    waiting = queued(*(settle(hold, units=ONE, latency_ms=1) for hold in holds[1:]))
+    first = await under_way(proxy, settle(holds[0], latency_ms=1))
+    waiting = queued(*(settle(hold, latency_ms=1) for hold in holds[1:]))
     await asyncio.sleep(0)
 
     proxy.resume()
-    assert await asyncio.gather(first, *waiting) == [True] * 5
+    assert await asyncio.gather(first, *waiting) == [ONE] * 5
 
     entries = LedgerEntry.objects.filter(account="publisher").order_by("id")
     assert [entry.amount async for entry in entries] == [0, 0, *[Decimal("0.25")] * 3]
@@ -163,8 +134,8 @@ async def test_a_bad_row_fails_alone(proxy: Proxy) -> None:
     pat = Principal(tenant_id=acme.publisher.pk, role=TenantRole.OWNER)
     await acme.admit()
     first = await under_way(proxy, acme.admit())
-    # More than its column can hold, and no quota of a publisher's own calls refuses it before.
-    bad = admit(pat, version_id=acme.version.pk, units=Decimal("1e30"), seconds=60)
+    # More than its column can hold.
+    bad = admit(pat, version_id=acme.version.pk, most_seconds=10, idempotency_key="x" * 300)
     waiting = queued(acme.admit(), bad, acme.admit())
     await asyncio.sleep(0)
 
@@ -172,7 +143,7 @@ async def test_a_bad_row_fails_alone(proxy: Proxy) -> None:
     await first
     answers = await outcomes(waiting)
 
-    assert [type(answer) for answer in answers] == [UUID, psycopg.errors.NumericValueOutOfRange, UUID]
+    assert [type(answer) for answer in answers] == [UUID, psycopg.errors.StringDataRightTruncation, UUID]
     assert (await acme.quota()).held == 4
 
 
@@ -249,7 +220,7 @@ async def test_a_quiet_tenant_is_in_the_next_batch_however_many_wait_before_it(p
     await loud.admit()
     first = await under_way(proxy, loud.admit())
     crowd = queued(*(loud.admit() for _ in range(3 * batches.MOST_AT_ONCE)))
-    (late,) = queued(admit(someone, version_id=loud.version.pk, units=ONE, seconds=60))
+    (late,) = queued(admit(someone, version_id=loud.version.pk, most_seconds=10, lease=60))
     await asyncio.sleep(0)
 
     proxy.resume()
@@ -277,7 +248,7 @@ async def test_when_all_places_are_taken_the_tenant_with_most_of_them_gives_way(
     await asyncio.sleep(0)
 
     (one_more,) = queued(loud.admit())
-    (late,) = queued(admit(someone, version_id=loud.version.pk, units=ONE, seconds=60))
+    (late,) = queued(admit(someone, version_id=loud.version.pk, most_seconds=10, lease=60))
     await asyncio.sleep(0)
     proxy.resume()
     answers = await outcomes([first, *crowd, one_more, late])
@@ -297,8 +268,8 @@ async def test_a_lock_that_somebody_sits_on_keeps_only_its_own_tenant(proxy: Pro
     await stuck.admit()
     async with await psycopg.AsyncConnection.connect(**connections._parameters()) as sitting:
         await sitting.execute("SELECT FROM metering_quota FOR UPDATE")
-        first = await under_way(proxy, admit(someone, version_id=stuck.version.pk, units=ONE, seconds=60))
-        waiting = queued(stuck.admit(), admit(someone, version_id=stuck.version.pk, units=ONE, seconds=60))
+        first = await under_way(proxy, admit(someone, version_id=stuck.version.pk, most_seconds=10, lease=60))
+        waiting = queued(stuck.admit(), admit(someone, version_id=stuck.version.pk, most_seconds=10, lease=60))
         await asyncio.sleep(0)
 
         proxy.resume()
@@ -342,7 +313,7 @@ async def test_a_postgresql_that_says_nothing_keeps_nobody_waiting_and_nothing_h
 
 async def test_a_settle_whose_acknowledgement_is_lost_is_found_to_have_happened(proxy: Proxy) -> None:
     acme = await contract()
-    settling = await under_way(proxy, settle(await acme.admit(), units=ONE, latency_ms=1))
+    settling = await under_way(proxy, settle(await acme.admit(), latency_ms=1))
 
     await proxy.cut()
     proxy.resume()
@@ -399,7 +370,7 @@ async def test_one_key_at_two_processes_at_once_runs_once() -> None:
 
     def arguments(version: UUID) -> list[Any]:
         hold = uuid.uuid7()
-        return [[hold], [acme.consumer.pk], [None], [None], [version], [ONE], ["a"], [b"1"], [60.0]]
+        return [[hold], [acme.consumer.pk], [None], [None], [version], [1], [10], ["a"], [b"1"], [60.0]]
 
     # The two lock different quotas: only the key itself is between them.
     async with (

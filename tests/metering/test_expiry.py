@@ -1,7 +1,6 @@
 """What the worker gives back and forgets."""
 
 from datetime import timedelta
-from decimal import Decimal
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -23,7 +22,7 @@ def test_the_units_of_a_call_whose_process_died_come_back_once_its_hold_expires(
 
     async def admitted(seconds: float) -> Admission:
         try:
-            return await admit(factories.principal(consumer), version_id=version.pk, units=Decimal(1), seconds=seconds)
+            return await admit(factories.principal(consumer), version_id=version.pk, most_seconds=10, lease=seconds)
         finally:
             await connections.close()
 

@@ -47,14 +47,14 @@ class Metered:
             self.under_way = await self._admit(self.consumer)
             self.own = await self._admit(self.publisher)
             for hold in (*self.charged, self.own):
-                assert await settle(hold, units=ONE, latency_ms=1)
+                assert await settle(hold, latency_ms=1)
             assert await release(self.released, because="INFERENCE_FAILED")
         finally:
             await connections.close()
 
     async def _admit(self, tenant: Any) -> UUID:
         principal = factories.principal(tenant, TenantRole.DEVELOPER)
-        return (await admit(principal, version_id=self.version.pk, units=ONE, seconds=60)).hold_id
+        return (await admit(principal, version_id=self.version.pk, most_seconds=10, lease=60)).hold_id
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def unguarded(transactional_db: None) -> Iterator[None]:
 
 
 def test_an_empty_marketplace_is_exact() -> None:
-    assert ledger.check() == ledger.Report(0, 0, 0, 0, 0, ())
+    assert ledger.check() == ledger.Report(0, 0, 0, 0, 0, 0, ())
 
 
 def test_a_metered_marketplace_is_exact(metered: Metered) -> None:
@@ -114,7 +114,7 @@ def test_concurrent_calls_leave_it_exact(metered: Metered) -> None:
     async def calls() -> None:
         async def call(number: int) -> None:
             hold = await metered._admit(metered.consumer)
-            await (settle(hold, units=ONE, latency_ms=1) if number % 3 else release(hold, because="CANCELLED"))
+            await (settle(hold, latency_ms=1) if number % 3 else release(hold, because="CANCELLED"))
 
         try:
             await asyncio.gather(*(call(number) for number in range(30)))
@@ -134,7 +134,7 @@ def test_calls_under_way_never_look_wrong(metered: Metered) -> None:
     async def calls_and_checks() -> list[ledger.Report]:
         async def call() -> None:
             for _ in range(10):
-                await settle(await metered._admit(metered.consumer), units=ONE, latency_ms=1)
+                await settle(await metered._admit(metered.consumer), latency_ms=1)
 
         async def check() -> list[ledger.Report]:
             return [await sync_to_async(ledger.check)() for _ in range(10)]
@@ -259,7 +259,7 @@ def test_entries_of_a_hold_that_was_not_settled_are_named(metered: Metered, stat
             created_at=timezone.now(),
         )
 
-    assert f"Hold {hold} is {state}, but has entries: 2." in found(ledger.check())
+    assert f"Hold {hold} is {state}, but has entries (2) other than a charge and its refund." in found(ledger.check())
 
 
 def test_a_settled_hold_that_is_set_back_is_named(metered: Metered) -> None:
@@ -269,7 +269,8 @@ def test_a_settled_hold_that_is_set_back_is_named(metered: Metered) -> None:
     assert found(ledger.check()) == {
         f"Quota {metered.quota.pk} counts 1 units held, but its holds have 2.",
         f"Quota {metered.quota.pk} counts 2 units settled, but its holds were charged 1.",
-        f"Hold {hold} is held, but has entries: 2.",
+        f"Quota {metered.quota.pk} counts 1 calls under way, but has 2 open holds.",
+        f"Hold {hold} is held, but has entries (2) other than a charge and its refund.",
     }
 
 
@@ -294,6 +295,7 @@ def test_entries_and_quotas_that_belong_to_nothing_are_named(metered: Metered, u
     assert found(ledger.check()) == {
         f"Quota {nothing} does not exist, and holds name it.",
         f"Quota {metered.quota.pk} counts 1 units held, but its holds have 0.",
+        f"Quota {metered.quota.pk} counts 1 calls under way, but has 0 open holds.",
         f"Hold {nobody} does not exist, and has entries: 2.",
         f"Hold {metered.own} is settled, but its entries (0) are not one for each of the two sides.",
     }
@@ -327,7 +329,7 @@ def test_the_command_names_what_is_wrong_and_fails(metered: Metered) -> None:
     assert ending.value.code == 1
     assert output.getvalue().splitlines() == [
         f"Quota {metered.quota.pk} counts 7 units held, but its holds have 1.",
-        "THE LEDGER IS NOT EXACT: 1 of 1 quotas and 0 of 5 holds are wrong (6 entries read).",
+        "THE LEDGER IS NOT EXACT: 1 of 1 quotas and 0 of 5 holds are wrong, and 0 months of budgets (6 entries read).",
     ]
 
 

@@ -41,20 +41,21 @@ class Shop:
         self.consumer = factories.tenant("acme")
         self.version = factories.version(factories.model(factories.tenant("openlab", is_publisher=True), "add"), 3)
         factories.subscription(
-            self.consumer, factories.plan(self.version.model, included_units=0, overage_price=Decimal("0.000250000"))
+            self.consumer,
+            factories.plan(self.version.model, unit="ELEMENT", included_units=0, overage_price=Decimal("0.000250000")),
         )
         self.caller = Caller(key=factories.api_key(self.consumer))
         async_to_sync(self._call)()
 
     async def _call(self) -> None:
         principal = factories.principal(self.consumer, TenantRole.DEVELOPER)
-        arguments = {"version_id": self.version.pk, "units": Decimal(2), "seconds": 60, "digest": REQUEST}
+        arguments = {"version_id": self.version.pk, "elements": 2, "most_seconds": 10, "digest": REQUEST}
         try:
             self.delivered, failed, self.under_way = [
                 (await admit(principal, **arguments)).hold_id
                 for _ in range(3)  # type: ignore[arg-type]
             ]
-            await settle(self.delivered, units=Decimal(2), latency_ms=1, answer_digest=ANSWER)
+            await settle(self.delivered, latency_ms=1, answer_digest=ANSWER)
             await release(failed, because="INFERENCE_FAILED")
         finally:
             await connections.close()

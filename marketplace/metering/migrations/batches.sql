@@ -1,6 +1,6 @@
 -- Admission, settlement and release of many calls in one transaction and one round trip. Arrays run in parallel; answers
 -- come in the order of the questions.
--- Locks, everywhere: quotas by id, then holds by id, then idempotency keys by tenant and key, then the ledger.
+-- Locks, everywhere: quotas by id, budgets' spendings by id, holds by id, idempotency keys by tenant and key, the ledger.
 -- Plans are fixed (index scans in nested loops; OFFSET 0 and scalar subqueries keep lookups by key what they are): a batch
 -- has few rows, the tables may have millions, and statistics taken while they were empty must not decide.
 -- lock_timeout: somebody who sits on one tenant's row must not keep the whole batch; its calls are then asked one by one.
@@ -42,29 +42,78 @@ BEGIN
     RETURN coalesce(quotas, '{}');
 END $$;
 
+-- Ids of this month's spendings of these tenants' and keys' budgets, in order. Makes those that the month has not had yet.
+CREATE FUNCTION metering_spendings(p_tenants uuid[], p_api_keys uuid[], p_moment timestamptz) RETURNS bigint[]
+LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan
+SET lock_timeout = '200ms' AS $$
+DECLARE
+    month timestamp := date_trunc('month', p_moment AT TIME ZONE 'UTC');
+    spendings bigint[];
+    absent bigint[];
+BEGIN
+    FOR attempt IN 1..2 LOOP
+        SELECT array_agg(s.id ORDER BY s.id) FILTER (WHERE s.id IS NOT NULL), array_agg(b.id ORDER BY b.id) FILTER (WHERE s.id IS NULL)
+          INTO spendings, absent
+          FROM metering_budget b
+          LEFT JOIN metering_spending s ON s.budget_id = b.id AND s.period_start = month AT TIME ZONE 'UTC'
+         WHERE b.tenant_id = ANY (p_tenants) AND (b.api_key_id IS NULL OR b.api_key_id = ANY (p_api_keys));
+        EXIT WHEN absent IS NULL OR attempt = 2;
+        INSERT INTO metering_spending (budget_id, period_start, period_end, amount_limit)
+        SELECT id, month AT TIME ZONE 'UTC', (month + interval '1 month') AT TIME ZONE 'UTC', amount
+          FROM metering_budget WHERE id = ANY (absent) ORDER BY id
+        ON CONFLICT DO NOTHING;
+    END LOOP;
+    RETURN coalesce(spendings, '{}');
+END $$;
+
 -- outcome: admitted | replay | in_progress | idempotency_conflict | key_invalid | not_a_member | not_callable
---        | no_subscription | suspended | rate_limited | quota_exceeded
+--        | no_subscription | suspended | rate_limited | too_many_at_once | quota_exceeded | cap_exceeded | budget_exceeded
+-- p_elements and p_most_seconds: what the call is in elements, and the longest that it may take; the plan says which of them
+-- its units are. p_leases: seconds after which a hold expires unless it is extended.
 CREATE FUNCTION metering_admit(
-    p_holds uuid[], p_tenants uuid[], p_api_keys uuid[], p_users uuid[], p_versions uuid[], p_units numeric[],
-    p_idempotency_keys text[], p_digests bytea[], p_seconds double precision[]
-) RETURNS TABLE (outcome text, hold_id uuid, unit_limit numeric, remaining numeric, resets_at timestamptz, retry_after_ms int)
+    p_holds uuid[], p_tenants uuid[], p_api_keys uuid[], p_users uuid[], p_versions uuid[], p_elements numeric[], p_most_seconds numeric[],
+    p_idempotency_keys text[], p_digests bytea[], p_leases double precision[]
+) RETURNS TABLE (
+    outcome text, hold_id uuid, metered_unit text, units numeric, unit_limit numeric, remaining numeric, currency text,
+    resets_at timestamptz, retry_after_ms int
+)
 LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan
 SET lock_timeout = '200ms' AS $$
 #variable_conflict use_column
 DECLARE
     moment timestamptz;
+    asked CONSTANT int := cardinality(p_holds);
+    -- Of each quota, as it is behind the locks, and as this batch leaves it.
     quotas bigint[];
+    used_before numeric[];
     used numeric[];
-    limits numeric[];
+    calls_before int[];
+    calls int[];
+    arrivals_before timestamptz[];
     arrivals timestamptz[];
+    limits numeric[];
     touched boolean[];
+    -- Of each budget's spending.
+    spendings bigint[];
+    budgets bigint[];
+    spent_before numeric[];
+    spent numeric[];
+    month_ends timestamptz[];
     -- Per question.
     outcomes text[];
     holds uuid[];
+    plans uuid[];
     taken_from bigint[];
+    metered text[];
+    granted numeric[];
+    prices numeric[];
+    caps bigint[];
+    key_caps bigint[];
     most numeric[];
     left_over numeric[];
+    currencies text[];
     resets timestamptz[];
     waits int[];
     claimed int[];
@@ -73,27 +122,49 @@ DECLARE
     earlier int;
     step interval;
     due timestamptz;
+    amount numeric;
+    price numeric;
+    cap int;
+    key_cap int;
+    room numeric;
     broken text;
 BEGIN
     quotas := metering_quotas(p_tenants, p_versions, clock_timestamp());
-    PERFORM FROM metering_quota WHERE id = ANY (quotas) ORDER BY id FOR UPDATE;
+    spendings := metering_spendings(p_tenants, p_api_keys, clock_timestamp());
+    -- Read behind the locks: whatever committed while this call waited for them holds for it.
+    SELECT array_agg(q.settled + q.held), array_agg(q.running), array_agg(q.theoretical_arrival), array_agg(q.unit_limit), array_agg(false)
+      INTO used_before, calls_before, arrivals_before, limits, touched
+      FROM (SELECT * FROM metering_quota WHERE id = ANY (quotas) ORDER BY id FOR UPDATE) AS q;
+    IF cardinality(spendings) > 0 THEN
+        SELECT array_agg(s.budget_id), array_agg(s.settled + s.held), array_agg(s.period_end) INTO budgets, spent_before, month_ends
+          FROM (SELECT * FROM metering_spending WHERE id = ANY (spendings) ORDER BY id FOR UPDATE) AS s;
+    END IF;
     LOOP
-        -- Read behind the locks: whatever committed while this call waited for them holds for it.
         moment := clock_timestamp();
-        SELECT array_agg(q.settled + q.held ORDER BY q.id), array_agg(q.unit_limit ORDER BY q.id),
-               array_agg(q.theoretical_arrival ORDER BY q.id), array_agg(false)
-          INTO used, limits, arrivals, touched FROM metering_quota q WHERE q.id = ANY (quotas);
-        outcomes := array_fill(NULL::text, ARRAY[cardinality(p_holds)]);
+        used := used_before;
+        calls := calls_before;
+        arrivals := arrivals_before;
+        spent := spent_before;
         holds := p_holds;
-        taken_from := array_fill(NULL::bigint, ARRAY[cardinality(p_holds)]);
-        most := array_fill(NULL::numeric, ARRAY[cardinality(p_holds)]);
+        outcomes := array_fill(NULL::text, ARRAY[asked]);
+        metered := array_fill('CALL'::text, ARRAY[asked]);
+        granted := array_fill(1::numeric, ARRAY[asked]);
+        prices := array_fill(0::numeric, ARRAY[asked]);
+        plans := array_fill(NULL::uuid, ARRAY[asked]);
+        taken_from := array_fill(NULL::bigint, ARRAY[asked]);
+        caps := taken_from;
+        key_caps := taken_from;
+        most := array_fill(NULL::numeric, ARRAY[asked]);
         left_over := most;
-        resets := array_fill(NULL::timestamptz, ARRAY[cardinality(p_holds)]);
-        waits := array_fill(NULL::int, ARRAY[cardinality(p_holds)]);
+        currencies := outcomes;
+        resets := array_fill(NULL::timestamptz, ARRAY[asked]);
+        waits := array_fill(NULL::int, ARRAY[asked]);
         claimed := '{}';
         FOR r IN
             SELECT a.*, v.status IN ('READY', 'LIVE') AND (v.released_at IS NOT NULL OR m.publisher_id = a.tenant) AS is_callable,
-                   m.publisher_id = a.tenant AS is_own, s.status, p.included_units, p.overage_price, p.requests_per_second, p.burst,
+                   m.publisher_id = a.tenant AS is_own, s.id AS contract, s.status, p.id AS plan, p.unit, p.included_units, p.overage_price,
+                   p.currency, p.requests_per_second, p.burst, p.max_concurrency,
+                   b.id AS cap, b.amount AS cap_amount, k.id AS key_cap, k.amount AS key_cap_amount,
                    q.id AS quota, array_position(quotas, q.id) AS i, q.period_end,
                    a.api_key IS NULL OR (
                        SELECT true FROM tenants_apikey k WHERE k.id = a.api_key AND k.tenant_id = a.tenant AND k.revoked_at IS NULL
@@ -102,14 +173,16 @@ BEGIN
                        SELECT true FROM tenants_membership b JOIN tenants_user u ON u.id = b.user_id
                         WHERE b.tenant_id = a.tenant AND b.user_id = a.person AND u.is_active) IS TRUE AS is_member,
                    known.id AS known, known.state AS known_state, known.request_digest AS known_digest
-              FROM unnest(p_holds, p_tenants, p_api_keys, p_users, p_versions, p_units, p_idempotency_keys, p_digests)
-                   WITH ORDINALITY AS a (hold, tenant, api_key, person, version, units, idempotency_key, digest, position)
+              FROM unnest(p_holds, p_tenants, p_api_keys, p_users, p_versions, p_elements, p_most_seconds, p_idempotency_keys, p_digests)
+                   WITH ORDINALITY AS a (hold, tenant, api_key, person, version, elements, most_seconds, idempotency_key, digest, position)
               LEFT JOIN catalog_modelversion v ON v.id = a.version
               LEFT JOIN catalog_mlmodel m ON m.id = v.model_id
               LEFT JOIN LATERAL (
                   SELECT * FROM subscriptions_modelsubscription s WHERE s.tenant_id = a.tenant AND s.model_id = v.model_id OFFSET 0) AS s ON true
               LEFT JOIN subscriptions_plan p ON p.id = s.plan_id
               LEFT JOIN metering_quota q ON q.model_subscription_id = s.id AND q.id = ANY (quotas)
+              LEFT JOIN metering_budget b ON b.tenant_id = a.tenant AND b.api_key_id IS NULL AND b.currency = p.currency
+              LEFT JOIN metering_budget k ON k.api_key_id = a.api_key AND k.currency = p.currency
               LEFT JOIN LATERAL (
                   SELECT h.id, h.state, h.request_digest FROM metering_hold h
                    WHERE a.idempotency_key IS NOT NULL
@@ -162,19 +235,70 @@ BEGIN
                     waits[n] := ceil(extract(epoch FROM due - moment - step * (r.burst - 1)) * 1000);
                     CONTINUE;
                 END IF;
+                -- Calls of the last period may still run in this one.
+                IF r.max_concurrency IS NOT NULL AND calls[r.i] + coalesce((
+                       SELECT sum(o.running) FROM metering_quota o WHERE o.model_subscription_id = r.contract AND o.id <> r.quota), 0)
+                   >= r.max_concurrency THEN
+                    outcomes[n] := 'too_many_at_once';
+                    most[n] := r.max_concurrency;
+                    CONTINUE;
+                END IF;
                 -- A smaller plan never takes back what is already used.
                 limits[r.i] := greatest(metering_limit(r.included_units, r.overage_price), used[r.i]);
-                IF used[r.i] + r.units > limits[r.i] THEN
+                amount := CASE r.unit WHEN 'ELEMENT' THEN r.elements WHEN 'SECOND' THEN r.most_seconds ELSE 1 END;
+                IF r.unit = 'SECOND' THEN
+                    -- A call may take as long as there is something left to pay it with.
+                    amount := least(amount, limits[r.i] - used[r.i]);
+                END IF;
+                IF used[r.i] + amount > limits[r.i] OR r.unit = 'SECOND' AND amount < 0.001 THEN
                     outcomes[n] := 'quota_exceeded';
                     most[n] := limits[r.i];
                     left_over[n] := limits[r.i] - used[r.i];
                     resets[n] := r.period_end;
                     CONTINUE;
                 END IF;
-                used[r.i] := used[r.i] + r.units;
+                price := (greatest(used[r.i] + amount - r.included_units, 0) - greatest(used[r.i] - r.included_units, 0))
+                       * coalesce(r.overage_price, 0);
+                -- What a budget counts is the price that a call has when it is admitted: never less than what the bill will say.
+                cap := array_position(budgets, r.cap);
+                key_cap := array_position(budgets, r.key_cap);
+                IF price > 0 AND (cap IS NOT NULL OR key_cap IS NOT NULL) THEN
+                    room := greatest(least(r.cap_amount - spent[cap], r.key_cap_amount - spent[key_cap]), 0);
+                    IF r.unit = 'SECOND' AND price > room THEN
+                        amount := greatest(r.included_units - used[r.i], 0) + trunc(room / r.overage_price, 6);
+                        price := room;
+                    END IF;
+                    IF price > room OR r.unit = 'SECOND' AND amount < 0.001 THEN
+                        IF key_cap IS NOT NULL AND (cap IS NULL OR r.key_cap_amount - spent[key_cap] <= r.cap_amount - spent[cap]) THEN
+                            outcomes[n] := 'budget_exceeded';
+                            most[n] := r.key_cap_amount;
+                        ELSE
+                            outcomes[n] := 'cap_exceeded';
+                            most[n] := r.cap_amount;
+                        END IF;
+                        left_over[n] := room;
+                        currencies[n] := r.currency;
+                        resets[n] := month_ends[coalesce(cap, key_cap)];
+                        CONTINUE;
+                    END IF;
+                    IF cap IS NOT NULL THEN
+                        spent[cap] := spent[cap] + price;
+                        caps[n] := spendings[cap];
+                    END IF;
+                    IF key_cap IS NOT NULL THEN
+                        spent[key_cap] := spent[key_cap] + price;
+                        key_caps[n] := spendings[key_cap];
+                    END IF;
+                END IF;
+                used[r.i] := used[r.i] + amount;
+                calls[r.i] := calls[r.i] + 1;
                 arrivals[r.i] := due + step;
                 touched[r.i] := true;
                 taken_from[n] := r.quota;
+                plans[n] := r.plan;
+                metered[n] := r.unit;
+                granted[n] := amount;
+                prices[n] := price;
             END IF;
             outcomes[n] := 'admitted';
             IF r.idempotency_key IS NOT NULL THEN
@@ -183,12 +307,14 @@ BEGIN
         END LOOP;
 
         BEGIN
-            INSERT INTO metering_hold (id, tenant_id, version_id, quota_id, api_key_id, user_id, idempotency_key, request_digest,
-                                       units, created_at, expires_at)
-            SELECT hold, tenant, version, quota, api_key, person, idempotency_key, digest, units, moment, moment + make_interval(secs => seconds)
-              FROM unnest(p_holds, p_tenants, p_versions, taken_from, p_api_keys, p_users, p_idempotency_keys, p_digests, p_units,
-                          p_seconds, outcomes)
-                   AS a (hold, tenant, version, quota, api_key, person, idempotency_key, digest, units, seconds, outcome)
+            INSERT INTO metering_hold (id, tenant_id, version_id, quota_id, plan_id, api_key_id, user_id, idempotency_key, request_digest,
+                                       unit, units, price, spending_id, key_spending_id, created_at, expires_at)
+            SELECT hold, tenant, version, quota, plan, api_key, person, idempotency_key, digest, unit, units, price, cap, key_cap,
+                   moment, moment + make_interval(secs => lease)
+              FROM unnest(p_holds, p_tenants, p_versions, taken_from, plans, p_api_keys, p_users, p_idempotency_keys, p_digests,
+                          metered, granted, prices, caps, key_caps, p_leases, outcomes)
+                   AS a (hold, tenant, version, quota, plan, api_key, person, idempotency_key, digest,
+                         unit, units, price, cap, key_cap, lease, outcome)
              WHERE outcome = 'admitted' ORDER BY tenant, idempotency_key;
             EXIT;
         EXCEPTION WHEN unique_violation THEN
@@ -200,47 +326,81 @@ BEGIN
         END;
     END LOOP;
 
-    UPDATE metering_quota q SET unit_limit = a.most, held = a.used - q.settled, theoretical_arrival = a.arrival
-      FROM unnest(quotas, limits, used, arrivals, touched) AS a (id, most, used, arrival, touched)
+    UPDATE metering_quota q
+       SET unit_limit = a.most, held = a.used - q.settled, running = a.calls, theoretical_arrival = a.arrival
+      FROM unnest(quotas, limits, used, calls, arrivals, touched) AS a (id, most, used, calls, arrival, touched)
      WHERE q.id = a.id AND a.touched;
-    RETURN QUERY SELECT a.* FROM unnest(outcomes, holds, most, left_over, resets, waits) AS a (o, h, m, l, t, w);
+    IF spent IS DISTINCT FROM spent_before THEN
+        UPDATE metering_spending s SET amount_limit = greatest(b.amount, a.spent), held = a.spent - s.settled
+          FROM unnest(spendings, spent, spent_before) AS a (id, spent, before), metering_budget b
+         WHERE s.id = a.id AND b.id = s.budget_id AND a.spent <> a.before;
+    END IF;
+    RETURN QUERY SELECT a.* FROM unnest(outcomes, holds, metered, granted, most, left_over, currencies, resets, waits)
+                 AS a (o, h, u, g, m, l, c, t, w);
 END $$;
 
--- Charges holds. False for one that is no longer held: what it stood for has been given back and must not be delivered.
+-- Keeps what runs long from expiring. False for a hold that has expired meanwhile: its call is in vain.
+CREATE FUNCTION metering_extend(p_holds uuid[], p_lease double precision) RETURNS boolean[] LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan
+SET lock_timeout = '200ms' AS $$
+DECLARE
+    answers boolean[];
+BEGIN
+    PERFORM FROM metering_hold WHERE id = ANY (p_holds) ORDER BY id FOR NO KEY UPDATE;
+    WITH done AS (
+        UPDATE metering_hold SET state = 'executing', expires_at = clock_timestamp() + make_interval(secs => p_lease)
+         WHERE id = ANY (p_holds) AND state IN ('held', 'executing') RETURNING id
+    )
+    SELECT array_agg(a.id = ANY (ARRAY(SELECT id FROM done)) ORDER BY position) INTO answers
+      FROM unnest(p_holds) WITH ORDINALITY AS a (id, position);
+    RETURN answers;
+END $$;
+
+-- Charges holds, and says how many units. Null for one that is no longer open: what it stood for has been given back and must
+-- not be delivered. Seconds are charged as they were taken, in whole milliseconds, everything else as it was held.
 CREATE FUNCTION metering_settle(
-    p_holds uuid[], p_units numeric[], p_latencies double precision[], p_answers bytea[],
-    p_answer_digests bytea[], p_answer_seconds double precision
-) RETURNS boolean[] LANGUAGE plpgsql
+    p_holds uuid[], p_latencies double precision[], p_answers bytea[], p_answer_digests bytea[], p_answer_seconds double precision
+) RETURNS numeric[] LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan
 SET lock_timeout = '200ms' AS $$
 DECLARE
     moment timestamptz;
-    answers boolean[];
+    answers numeric[];
 BEGIN
     PERFORM metering_lock_holds(p_holds);
     moment := clock_timestamp();
     WITH asked AS (
-        SELECT * FROM unnest(p_holds, p_units, p_latencies, p_answers, p_answer_digests)
-               WITH ORDINALITY AS a (hold, units, latency, answer, answer_digest, position)
+        SELECT a.*, h.units AS held, h.price,
+               CASE h.unit WHEN 'SECOND' THEN least(h.units, ceil(a.latency::numeric) / 1000) ELSE h.units END AS units
+          FROM unnest(p_holds, p_latencies, p_answers, p_answer_digests)
+               WITH ORDINALITY AS a (hold, latency, answer, answer_digest, position)
+          JOIN metering_hold h ON h.id = a.hold AND h.state IN ('held', 'executing')
     ), done AS (
-        UPDATE metering_hold h SET state = 'settled', charged = a.units, finished_at = moment, latency_ms = a.latency,
-               answer_digest = a.answer_digest
-          FROM asked a WHERE h.id = a.hold AND h.state = 'held'
-        RETURNING h.id, h.tenant_id, h.version_id, h.quota_id, h.units AS held, a.units, a.answer, a.position
+        UPDATE metering_hold h
+           SET state = 'settled', charged = a.units, finished_at = moment, latency_ms = a.latency, answer_digest = a.answer_digest,
+               -- Rounded up: of what was counted for a budget, never too much is given back.
+               price = CASE WHEN a.units < a.held THEN ceil(a.price * a.units / a.held * 1e9) / 1e9 ELSE a.price END
+          FROM asked a WHERE h.id = a.hold
+        RETURNING h.id, h.tenant_id, h.version_id, h.quota_id, h.plan_id, h.price, h.spending_id, h.key_spending_id,
+                  a.price AS price_held, a.held, a.units, a.answer, a.position
     ), priced AS (
         -- What each adds to the price of the period's overage, in the order of the batch.
         SELECT d.*, m.publisher_id, coalesce(p.currency, 'USD') AS currency,
                coalesce(p.overage_price * (greatest(d.used + d.units - p.included_units, 0) - greatest(d.used - p.included_units, 0)), 0) AS amount
-          FROM (SELECT done.*, q.model_subscription_id,
-                       q.settled + sum(done.units) OVER (PARTITION BY done.quota_id ORDER BY done.position) - done.units AS used
+          FROM (SELECT done.*, q.settled + sum(done.units) OVER (PARTITION BY done.quota_id ORDER BY done.position) - done.units AS used
                   FROM done LEFT JOIN metering_quota q ON q.id = done.quota_id) AS d
           JOIN catalog_modelversion v ON v.id = d.version_id
           JOIN catalog_mlmodel m ON m.id = v.model_id
-          LEFT JOIN subscriptions_modelsubscription s ON s.id = d.model_subscription_id
-          LEFT JOIN subscriptions_plan p ON p.id = s.plan_id
+          LEFT JOIN subscriptions_plan p ON p.id = d.plan_id
     ), moved AS (
-        UPDATE metering_quota q SET held = q.held - t.held, settled = q.settled + t.units
-          FROM (SELECT quota_id, sum(held) AS held, sum(units) AS units FROM done GROUP BY quota_id) AS t WHERE q.id = t.quota_id
+        UPDATE metering_quota q SET held = q.held - t.held, settled = q.settled + t.units, running = q.running - t.calls
+          FROM (SELECT quota_id, sum(held) AS held, sum(units) AS units, count(*) AS calls FROM done GROUP BY quota_id) AS t
+         WHERE q.id = t.quota_id
+    ), spent AS (
+        UPDATE metering_spending s SET held = s.held - t.held, settled = s.settled + t.price
+          FROM (SELECT spending, sum(price_held) AS held, sum(price) AS price
+                  FROM done CROSS JOIN LATERAL (VALUES (spending_id), (key_spending_id)) AS of (spending) GROUP BY spending) AS t
+         WHERE s.id = t.spending
     ), entered AS (
         INSERT INTO metering_ledgerentry (hold_id, kind, account, tenant_id, units, amount, currency, created_at)
         SELECT d.id, 'charge', side.account, CASE side.sign WHEN -1 THEN d.tenant_id ELSE d.publisher_id END,
@@ -250,11 +410,12 @@ BEGIN
         INSERT INTO metering_storedanswer (hold_id, content, expires_at)
         SELECT d.id, d.answer, moment + make_interval(secs => p_answer_seconds) FROM done d WHERE d.answer IS NOT NULL
     )
-    SELECT array_agg(a.position = ANY (ARRAY(SELECT position FROM done)) ORDER BY a.position) INTO answers FROM asked a;
+    SELECT array_agg((SELECT d.units FROM done d WHERE d.position = a.position) ORDER BY a.position) INTO answers
+      FROM unnest(p_holds) WITH ORDINALITY AS a (hold, position);
     RETURN answers;
 END $$;
 
--- Gives holds' units back. False for one that was no longer held.
+-- Gives holds' units back. False for one that was no longer open.
 CREATE FUNCTION metering_release(p_holds uuid[], p_because text[]) RETURNS boolean[] LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan
 SET lock_timeout = '200ms' AS $$
@@ -266,29 +427,95 @@ BEGIN
         SELECT * FROM unnest(p_holds, p_because) WITH ORDINALITY AS a (hold, because, position)
     ), done AS (
         UPDATE metering_hold h SET state = 'released', released_because = a.because, finished_at = clock_timestamp()
-          FROM asked a WHERE h.id = a.hold AND h.state = 'held'
-        RETURNING h.id, h.quota_id, h.units, a.position
+          FROM asked a WHERE h.id = a.hold AND h.state IN ('held', 'executing')
+        RETURNING h.id, h.quota_id, h.units, h.price, h.spending_id, h.key_spending_id, a.position
     ), moved AS (
-        UPDATE metering_quota q SET held = q.held - t.units
-          FROM (SELECT quota_id, sum(units) AS units FROM done GROUP BY quota_id) AS t WHERE q.id = t.quota_id
+        UPDATE metering_quota q SET held = q.held - t.units, running = q.running - t.calls
+          FROM (SELECT quota_id, sum(units) AS units, count(*) AS calls FROM done GROUP BY quota_id) AS t WHERE q.id = t.quota_id
+    ), spent AS (
+        UPDATE metering_spending s SET held = s.held - t.price
+          FROM (SELECT spending, sum(price) AS price
+                  FROM done CROSS JOIN LATERAL (VALUES (spending_id), (key_spending_id)) AS of (spending) GROUP BY spending) AS t
+         WHERE s.id = t.spending
     )
     SELECT array_agg(a.position = ANY (ARRAY(SELECT position FROM done)) ORDER BY a.position) INTO answers FROM asked a;
     RETURN answers;
 END $$;
 
--- Locks what a settle or release is about to change: quotas by id, then holds by id.
+-- Takes charges back whose answers were never delivered, by adjusting entries. False for a hold that is not settled.
+-- The amount is what the period's overage then costs less, whichever call it was first charged for.
+CREATE FUNCTION metering_refund(p_holds uuid[], p_because text) RETURNS boolean[] LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan
+SET lock_timeout = '200ms' AS $$
+DECLARE
+    moment timestamptz;
+    answers boolean[];
+BEGIN
+    PERFORM metering_lock_holds(p_holds);
+    moment := clock_timestamp();
+    WITH asked AS (
+        SELECT a.*, h.charged AS units FROM unnest(p_holds) WITH ORDINALITY AS a (hold, position)
+          JOIN metering_hold h ON h.id = a.hold AND h.state = 'settled'
+    ), done AS (
+        UPDATE metering_hold h SET state = 'released', released_because = p_because, charged = 0, finished_at = moment
+          FROM asked a WHERE h.id = a.hold
+        RETURNING h.id, h.tenant_id, h.version_id, h.quota_id, h.plan_id, h.price, h.spending_id, h.key_spending_id, a.units, a.position
+    ), priced AS (
+        SELECT d.*, m.publisher_id, coalesce(p.currency, 'USD') AS currency,
+               coalesce(p.overage_price * (greatest(d.used - p.included_units, 0) - greatest(d.used - d.units - p.included_units, 0)), 0) AS amount
+          FROM (SELECT done.*, q.settled - sum(done.units) OVER (PARTITION BY done.quota_id ORDER BY done.position) + done.units AS used
+                  FROM done LEFT JOIN metering_quota q ON q.id = done.quota_id) AS d
+          JOIN catalog_modelversion v ON v.id = d.version_id
+          JOIN catalog_mlmodel m ON m.id = v.model_id
+          LEFT JOIN subscriptions_plan p ON p.id = d.plan_id
+    ), moved AS (
+        UPDATE metering_quota q SET settled = q.settled - t.units
+          FROM (SELECT quota_id, sum(units) AS units FROM done GROUP BY quota_id) AS t WHERE q.id = t.quota_id
+    ), spent AS (
+        UPDATE metering_spending s SET settled = s.settled - t.price
+          FROM (SELECT spending, sum(price) AS price
+                  FROM done CROSS JOIN LATERAL (VALUES (spending_id), (key_spending_id)) AS of (spending) GROUP BY spending) AS t
+         WHERE s.id = t.spending
+    ), entered AS (
+        INSERT INTO metering_ledgerentry (hold_id, kind, account, tenant_id, units, amount, currency, created_at)
+        SELECT d.id, 'refund', side.account, CASE side.sign WHEN 1 THEN d.tenant_id ELSE d.publisher_id END,
+               side.sign * d.units, side.sign * d.amount, d.currency, moment
+          FROM priced d CROSS JOIN (VALUES ('consumer', 1), ('publisher', -1)) AS side (account, sign) ORDER BY d.position, side.sign
+    ), forgotten AS (
+        DELETE FROM metering_storedanswer k USING done d WHERE k.hold_id = d.id
+    )
+    SELECT array_agg(a.position = ANY (ARRAY(SELECT position FROM done)) ORDER BY a.position) INTO answers
+      FROM unnest(p_holds) WITH ORDINALITY AS a (hold, position);
+    RETURN answers;
+END $$;
+
+-- Locks what a call of these holds is about to change.
 CREATE FUNCTION metering_lock_holds(p_holds uuid[]) RETURNS void LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan
 SET lock_timeout = '200ms' AS $$
+DECLARE
+    quotas bigint[];
+    spendings bigint[];
 BEGIN
-    PERFORM FROM metering_quota WHERE id = ANY (ARRAY(SELECT quota_id FROM metering_hold WHERE id = ANY (p_holds))) ORDER BY id FOR UPDATE;
+    SELECT array_agg(DISTINCT quota_id), array_agg(DISTINCT spending_id) || array_agg(DISTINCT key_spending_id) INTO quotas, spendings
+      FROM metering_hold WHERE id = ANY (p_holds);
+    PERFORM FROM metering_quota WHERE id = ANY (quotas) ORDER BY id FOR UPDATE;
+    PERFORM FROM metering_spending WHERE id = ANY (spendings) ORDER BY id FOR UPDATE;
     PERFORM FROM metering_hold WHERE id = ANY (p_holds) ORDER BY id FOR NO KEY UPDATE;
 END $$;
 
--- Gives back what nobody came to settle; returns how many.
+-- Gives back what nobody came to settle; returns how many. What others are working on is left to them.
 CREATE FUNCTION metering_release_expired(p_most int) RETURNS int LANGUAGE plpgsql AS $$
 DECLARE
-    expired uuid[] := ARRAY(SELECT id FROM metering_hold WHERE state = 'held' AND expires_at < clock_timestamp() ORDER BY expires_at LIMIT p_most);
+    expired uuid[] := ARRAY(
+        SELECT id FROM metering_hold WHERE state IN ('held', 'executing') AND expires_at < clock_timestamp() ORDER BY expires_at LIMIT p_most);
+    quotas bigint[] := ARRAY(
+        SELECT id FROM metering_quota WHERE id IN (SELECT quota_id FROM metering_hold WHERE id = ANY (expired)) ORDER BY id FOR UPDATE SKIP LOCKED);
+    free uuid[] := ARRAY(
+        -- Asked again behind the locks: a heartbeat may have come meanwhile.
+        SELECT id FROM metering_hold
+         WHERE id = ANY (expired) AND (quota_id IS NULL OR quota_id = ANY (quotas)) AND expires_at < clock_timestamp()
+         ORDER BY id FOR NO KEY UPDATE SKIP LOCKED);
 BEGIN
-    RETURN (SELECT count(*) FILTER (WHERE done) FROM unnest(metering_release(expired, array_fill('EXPIRED'::text, ARRAY[cardinality(expired)]))) AS done);
+    RETURN (SELECT count(*) FILTER (WHERE done) FROM unnest(metering_release(free, array_fill('EXPIRED'::text, ARRAY[cardinality(free)]))) AS done);
 END $$;

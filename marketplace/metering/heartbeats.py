@@ -1,0 +1,114 @@
+"""What runs longer than its lease stays admitted for as long as its process lives, and no longer.
+
+One timer for each event loop: a call that ends before its first beat costs two operations on a dictionary.
+"""
+
+import asyncio
+import logging
+from time import monotonic
+from types import TracebackType
+from typing import LiteralString, Self
+from uuid import UUID
+from weakref import WeakKeyDictionary
+
+from django.utils.translation import gettext as _
+
+from marketplace.errors import ModelUnavailable
+
+from .admission import LEASE_SECONDS
+from .connections import connection
+
+log = logging.getLogger(__name__)
+
+# Two beats may fail before a lease ends.
+BEAT_SECONDS = LEASE_SECONDS / 3
+
+EXTEND: LiteralString = "SELECT metering_extend(%s::uuid[], %s)"
+
+
+class beating:
+    """`async with beating(hold_id)`: extends the hold until the block ends.
+
+    When the hold has expired all the same, the block is cancelled and ModelUnavailable raised: its answer could no
+    longer be charged, and so must not be delivered.
+    """
+
+    def __init__(self, hold_id: UUID) -> None:
+        self.hold_id = hold_id
+        self.due = 0.0
+        self._task: asyncio.Task[object] | None = None
+        self._cancelling = 0
+        self._lost = False
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.current_task()
+        assert self._task is not None
+        self._cancelling = self._task.cancelling()
+        self.due = monotonic() + BEAT_SECONDS
+        _heart().add(self)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _heart().remove(self)
+        assert self._task is not None
+        if self._lost and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise ModelUnavailable(
+                _("The call lost the units set aside for it, so it was stopped and is not charged. Try again."),
+                retry_after_ms=1000,
+            ) from error
+
+    def lose(self) -> None:
+        assert self._task is not None
+        self._lost = True
+        self._task.cancel()
+
+
+class _Heart:
+    """This event loop's."""
+
+    def __init__(self) -> None:
+        self._beating: dict[UUID, beating] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._extending: asyncio.Task[None] | None = None
+
+    def add(self, each: beating) -> None:
+        self._beating[each.hold_id] = each
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(BEAT_SECONDS, self._beat)
+
+    def remove(self, each: beating) -> None:
+        self._beating.pop(each.hold_id, None)
+
+    def _beat(self) -> None:
+        now = monotonic()
+        due = [each for each in self._beating.values() if each.due <= now]
+        if due and (self._extending is None or self._extending.done()):
+            self._extending = asyncio.ensure_future(self._extend(due))
+        # A quarter of a beat late at most.
+        again = BEAT_SECONDS / 4
+        self._timer = asyncio.get_running_loop().call_later(again, self._beat) if self._beating else None
+
+    async def _extend(self, due: list[beating]) -> None:
+        try:
+            async with connection() as db:
+                row = await (await db.execute(EXTEND, ([each.hold_id for each in due], LEASE_SECONDS))).fetchone()
+        except ModelUnavailable as error:
+            log.warning("%d calls under way cannot be extended just now: %s", len(due), error)
+            return
+        except Exception:
+            log.exception("%d calls under way cannot be extended", len(due))
+            return
+        assert row is not None
+        for each, held in zip(due, row[0], strict=True):
+            each.due = monotonic() + BEAT_SECONDS
+            if not held and each.hold_id in self._beating:
+                each.lose()
+
+
+_by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, _Heart] = WeakKeyDictionary()
+
+
+def _heart() -> _Heart:
+    return _by_loop.setdefault(asyncio.get_running_loop(), _Heart())
