@@ -399,7 +399,20 @@ async def test_one_key_at_two_processes_at_once_runs_once() -> None:
 
     def arguments(version: UUID) -> list[Any]:
         hold = uuid.uuid7()
-        return [[hold], [acme.consumer.pk], [None], [None], [version], [ONE], ["a"], [b"1"], [60.0]]
+        return [
+            [hold],
+            [acme.consumer.pk],
+            [None],
+            [None],
+            [version],
+            [ONE],
+            ["a"],
+            [b"1"],
+            [60.0],
+            [None],
+            [None],
+            [None],
+        ]
 
     # The two lock different quotas: only the key itself is between them.
     async with (
