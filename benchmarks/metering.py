@@ -53,11 +53,24 @@ def measure(callers: int, tenants: int) -> None:
     async def one_by_one(principal: Principal) -> None:
         hold = admission.uuid.uuid7()
         (row,) = await admission._admit(
-            [(hold, principal.tenant_id, principal.api_key_id, None, version.pk, one, None, None, 60.0)]
+            [
+                (
+                    hold,
+                    principal.tenant_id,
+                    principal.api_key_id,
+                    None,
+                    version.pk,
+                    one,
+                    None,
+                    None,
+                    60.0,
+                    *admission.NO_HINT,
+                )
+            ]
         )
         assert not isinstance(row, BaseException), row
         assert row[0] == "admitted", row
-        assert await admission._settle([(hold, one, 1.0, None)]) == [True]
+        assert await admission._settle([(hold, one, 1.0, None, None)]) == [True]
 
     async def rate(way: object, number: int) -> tuple[float, float]:
         """Decisions a second, and the median time of an admit and settle in ms."""
