@@ -52,7 +52,21 @@ def measure(callers: int, tenants: int) -> None:
     async def one_by_one(principal: Principal) -> None:
         hold = admission.uuid.uuid7()
         (row,) = await admission._admit(
-            [(hold, principal.tenant_id, principal.api_key_id, None, version.pk, 1, 10, None, None, 60.0)]
+            [
+                (
+                    hold,
+                    principal.tenant_id,
+                    principal.api_key_id,
+                    None,
+                    version.pk,
+                    1,
+                    10,
+                    None,
+                    None,
+                    60.0,
+                    *admission.NO_HINT,
+                )
+            ]
         )
         assert not isinstance(row, BaseException), row
         assert row[0] == "admitted", row

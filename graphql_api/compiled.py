@@ -5,7 +5,7 @@ combination of the variables in its @skip and @include); only the walk over the 
 understood here, or would be an error before anything was invoked, is no plan: the general executor answers it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -35,6 +35,7 @@ from inference.invocation import Invocation
 from inference.tensors import Tensor
 from marketplace.access import Principal
 from marketplace.errors import MarketplaceError, Unauthenticated
+from marketplace.metering.admission import Moved
 
 from .errors import formatted, problem_of
 from .execution import Answer
@@ -136,18 +137,39 @@ def plan(document: str, operation_name: str | None) -> Plan | None:
     return Plan(parsed, operation)
 
 
-async def run(principal: Principal, calls: list[Call]) -> Answer:
-    """One call after the other, as mutations are executed. The principal acts for a tenant."""
+async def run(
+    principal: Principal, calls: list[Call], again: Callable[[], Awaitable[Principal]] | None = None
+) -> Answer:
+    """One call after the other, as mutations are executed. The principal acts for a tenant.
+
+    With `again` the principal is a remembered one, and so may be the versions: what a call does not find confirmed, it
+    looks up. `again` looks the principal up; what it raises is raised.
+    """
+    hinted = again is not None
     data: dict[str, Any] = {}
     for call in calls:
         try:
-            data[call.key] = call.delivered(await deliver(principal, call.input))
-        except Exception as error:
-            if isinstance(error, MarketplaceError) and not isinstance(error, Unauthenticated):
-                data[call.key] = call.refused(error)
-                continue
-            return Answer(None, formatted([located_error(error, call.nodes, [call.key])]))
+            try:
+                data[call.key] = await _answer(principal, call, hinted=hinted)
+            except Moved:
+                if again is not None:
+                    principal = await again()
+                data[call.key] = await _answer(principal, call, hinted=False)
+        except GraphQLError as error:
+            return Answer(None, formatted([error]))
+        again = None  # who is asking is settled once for each request
     return Answer(data, [])
+
+
+async def _answer(principal: Principal, call: Call, *, hinted: bool) -> Any:
+    try:
+        return call.delivered(await deliver(principal, call.input, hinted=hinted))
+    except Moved:
+        raise
+    except Exception as error:
+        if isinstance(error, MarketplaceError) and not isinstance(error, Unauthenticated):
+            return call.refused(error)
+        raise located_error(error, call.nodes, [call.key]) from error
 
 
 def _switches(document: DocumentNode) -> list[str]:

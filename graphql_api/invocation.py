@@ -38,7 +38,9 @@ class InvokeModelPayload:
     errors: list[Problem] = strawberry.field(default_factory=list)
 
 
-async def deliver(principal: Principal, input: InvokeModelInput) -> inference.invocation.Invocation:
+async def deliver(
+    principal: Principal, input: InvokeModelInput, *, hinted: bool = False
+) -> inference.invocation.Invocation:
     """What the general executor and a compiled plan have in common."""
     return await inference.invocation.invoke(
         principal,
@@ -51,6 +53,7 @@ async def deliver(principal: Principal, input: InvokeModelInput) -> inference.in
         outputs=input.outputs,
         parameters=input.parameters,
         idempotency_key=input.idempotency_key,
+        hinted=hinted,
     )
 
 

@@ -6,7 +6,7 @@ here is answered as the view would, and what is refused is refused by the view i
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from django.utils.translation import get_language
 from marketplace.access import Principal
 from marketplace.errors import MarketplaceError, ModelUnavailable
 from marketplace.metering.connections import connection
-from marketplace.tenants.authentication import principal_by_key
+from marketplace.tenants.authentication import hinted_principal, principal_by_key
 
 from . import compiled
 from .bodies import App, Message, Receive, Scope, Send
@@ -60,11 +60,10 @@ class QuickPath:
             await self.app(scope, _again(messages, receive), send)
             return
         try:
-            principal = await _principal(asked.secret)
+            answer = await _unless_gone(receive, _answer(asked.secret, calls))
         except MarketplaceError as error:
             await _send(send, scope, refused(error, asked.media_type))
             return
-        answer = await _unless_gone(receive, principal, calls)
         if answer is not None:
             await _send(send, scope, answered(answer, asked.media_type))
 
@@ -129,27 +128,40 @@ def _calls(body: bytes, length: int) -> list[compiled.Call] | None:
     return plan.calls(variables or {}) if plan is not None else None
 
 
-async def _principal(secret: str) -> Principal:
+async def _answer(secret: str, calls: list[compiled.Call]) -> Answer:
+    """Raises Unauthenticated, and ModelUnavailable when nobody can tell who asks."""
+
+    async def look_up() -> Principal:
+        try:
+            return await principal_by_key(secret, connection)
+        except ModelUnavailable as error:
+            raise records_out_of_reach() from error
+
     try:
-        async with connection() as db:
-            return await principal_by_key(db, secret)
+        principal = await hinted_principal(secret, connection)
     except ModelUnavailable as error:
         raise records_out_of_reach() from error
+    return await compiled.run(principal or await look_up(), calls, look_up)
 
 
-async def _unless_gone(receive: Receive, principal: Principal, calls: list[compiled.Call]) -> Answer | None:
+async def _unless_gone(receive: Receive, work: Coroutine[Any, Any, Answer]) -> Answer | None:
     """None when the caller has hung up, which cancels what still runs, as Django does."""
-    work = asyncio.ensure_future(compiled.run(principal, calls))
+    task = asyncio.current_task()
+    assert task is not None
     gone = asyncio.ensure_future(receive())
+
+    def hung_up(_gone: "asyncio.Future[Message]") -> None:
+        task.cancel()
+
+    gone.add_done_callback(hung_up)
     try:
-        await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
-        if work.done():
-            return work.result()
-        work.cancel()
-        await asyncio.wait((work,))
+        return await work
+    except asyncio.CancelledError:
+        if not gone.done() or gone.cancelled() or task.uncancel():
+            raise
         return None
     finally:
-        work.cancel()
+        gone.remove_done_callback(hung_up)
         gone.cancel()
 
 

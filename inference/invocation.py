@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from marketplace.access import Permission, Principal
 from marketplace.catalog.models import MLModel, ModelVersion
 from marketplace.errors import MarketplaceError, ModelUnavailable, NotFound, ValidationProblem
-from marketplace.metering.admission import admit, release, settle
+from marketplace.metering.admission import Hint, Moved, admit, release, settle
 from marketplace.metering.heartbeats import beating
 from marketplace.metering.models import Hold
 from marketplace.subscriptions.models import MeteredUnit
@@ -27,7 +27,7 @@ from .records import looked_up
 from .scheduler import Scheduler
 from .signatures import signature_of
 from .tensors import InferenceRequest, RawTensor, Tensor, digest, pack, packed_digest, read_request, unpack
-from .versions import callable_version
+from .versions import callable_version, endpoints_of, forget_endpoints_of, hinted_version
 
 log = logging.getLogger(__name__)
 
@@ -57,22 +57,27 @@ async def invoke(
     outputs: Sequence[str] | None = None,
     parameters: object = None,
     idempotency_key: str | None = None,
+    hinted: bool = False,
 ) -> Invocation:
     """Runs `publisher/name`, its live version unless one is named, within settings.INFERENCE_TIMEOUT_SECONDS.
 
     Raises the MarketplaceErrors of admission, ValidationProblem (`path` names the field), NotFound, ModelUnavailable
     and InferenceFailed; whatever is raised, nothing is charged.
+
+    `hinted`: the principal and the version may be remembered ones, which admission confirms. Raises Moved when it does
+    not, and for whatever would be refused before it: nobody is told anything that was not looked up.
     """
-    principal.require(Permission.INVOKE)
-    target = await _callable_version(principal, ref, version)
-    if idempotency_key is not None and not (
-        0 < len(idempotency_key) <= MAX_IDEMPOTENCY_KEY and "\0" not in idempotency_key
-    ):
-        raise ValidationProblem(
-            _("An idempotency key has 1 to %(most)d characters, none of them NUL.") % {"most": MAX_IDEMPOTENCY_KEY},
-            path="input.idempotencyKey",
-        )
-    request = read_request(await signature_of(target.pk), inputs, outputs, parameters)
+    ref = ref.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    try:
+        principal.require(Permission.INVOKE)
+        target = await _found(principal, ref, version, hinted)
+        _check_idempotency_key(idempotency_key)
+        request = read_request(await signature_of(target.pk), inputs, outputs, parameters)
+        endpoints = await endpoints_of(target.pk) if hinted else target.endpoints  # type: ignore[attr-defined]
+    except MarketplaceError as error:
+        if hinted and not isinstance(error, ModelUnavailable):
+            raise Moved from error
+        raise
     seconds: float = settings.INFERENCE_TIMEOUT_SECONDS
     admission = await admit(
         principal,
@@ -81,6 +86,7 @@ async def invoke(
         most_seconds=seconds,
         idempotency_key=idempotency_key,
         digest=digest(ref, version, request),
+        hint=Hint(principal.role, ref, version) if hinted else None,
     )
     if admission.replayed:
         return await looked_up(_replay(admission.hold_id))
@@ -90,7 +96,7 @@ async def invoke(
     started = perf_counter()
     try:
         async with beating(admission.hold_id):
-            answer = await _infer(target, request, seconds, str(admission.hold_id))
+            answer = await _infer(target, endpoints, request, seconds, request_id=str(admission.hold_id), hinted=hinted)
         latency_ms = (perf_counter() - started) * 1000
     except MarketplaceError as error:
         await _give_back(admission.hold_id, error.code)
@@ -117,12 +123,21 @@ async def invoke(
     return Invocation(admission.hold_id, target, answer, units, latency_ms, created_at)
 
 
-async def _callable_version(principal: Principal, ref: str, number: int | None) -> ModelVersion:
+def _check_idempotency_key(key: str | None) -> None:
+    if key is not None and not (0 < len(key) <= MAX_IDEMPOTENCY_KEY and "\0" not in key):
+        raise ValidationProblem(
+            _("An idempotency key has 1 to %(most)d characters, none of them NUL.") % {"most": MAX_IDEMPOTENCY_KEY},
+            path="input.idempotencyKey",
+        )
+
+
+async def _found(principal: Principal, ref: str, number: int | None, hinted: bool) -> ModelVersion:
     """The version that answers, with `endpoints` (addresses that have it loaded) and its model and publisher."""
-    ref = ref.replace("\0", "\N{REPLACEMENT CHARACTER}")
-    target = await callable_version(principal, ref, number)
+    target = await (hinted_version if hinted else callable_version)(principal, ref, number)
     if target is not None:
         return target
+    if hinted:
+        raise Moved
     if not await looked_up(MLModel.objects.by_ref(ref).visible_to(principal).aexists()):
         raise NotFound(_("There is no such model, or it is not yours to see."), path="input.model")
     if number is None:
@@ -133,15 +148,37 @@ async def _callable_version(principal: Principal, ref: str, number: int | None) 
 
 
 async def _infer(
-    target: ModelVersion, request: InferenceRequest, seconds: float, request_id: str
+    target: ModelVersion,
+    endpoints: Sequence[str],
+    request: InferenceRequest,
+    seconds: float,
+    *,
+    request_id: str,
+    hinted: bool,
 ) -> tuple[Tensor, ...]:
     """Asks the best endpoint, and the next one when it is not there, all within `seconds`."""
     deadline = asyncio.get_running_loop().time() + seconds
-    endpoints: list[str] = [e for e in target.endpoints if e in settings.TRITON_URLS]  # type: ignore[attr-defined]
+    try:
+        return await _ask(target, endpoints, request, deadline, request_id)
+    except ModelUnavailable:
+        if not hinted:
+            raise
+        # None of those that were known a second ago: perhaps it is loaded elsewhere by now.
+        forget_endpoints_of(target.pk)
+        others = [endpoint for endpoint in await endpoints_of(target.pk) if endpoint not in endpoints]
+        if not others:
+            raise
+    return await _ask(target, others, request, deadline, request_id)
+
+
+async def _ask(
+    target: ModelVersion, endpoints: Sequence[str], request: InferenceRequest, deadline: float, request_id: str
+) -> tuple[Tensor, ...]:
     failure = ModelUnavailable(
         _("No server has this version loaded just now; it is being loaded."), retry_after_ms=2000, path="input.model"
     )
-    for endpoint in scheduler.ranked(endpoints, target.triton_name):
+    known = [endpoint for endpoint in endpoints if endpoint in settings.TRITON_URLS]
+    for endpoint in scheduler.ranked(known, target.triton_name):
         remaining = deadline - asyncio.get_running_loop().time()
         if remaining <= 0:
             break
@@ -152,6 +189,7 @@ async def _infer(
                 )
         except gateway.ModelBroken as error:
             await looked_up(mark_broken(target.pk, endpoint, error.message))
+            forget_endpoints_of(target.pk)
             failure = error
         except ModelUnavailable as error:
             failure = error

@@ -1,11 +1,13 @@
 """The version that answers a call: one plain statement, where building the ORM's takes longer than running it."""
 
 from typing import Any
+from uuid import UUID
 
 from django.db.models import Field, Model
 
 from marketplace.access import Principal
 from marketplace.catalog.models import MLModel, ModelVersion
+from marketplace.hints import Hints
 from marketplace.metering.connections import connection
 from marketplace.tenants.models import Tenant
 
@@ -23,10 +25,18 @@ _SELECTED = ", ".join(f'{alias}."{field.column}"' for alias, table in _TABLES fo
 _AFTER_VERSION = len(_COLUMNS["version"])
 _AFTER_MODEL = _AFTER_VERSION + len(_COLUMNS["model"])
 
+_LOADED_ON = "ARRAY(SELECT endpoint FROM inference_deployment d WHERE d.version_id = {} AND d.status = 'READY')"
+_ENDPOINTS = f"SELECT {_LOADED_ON.format('%s')}"
+
+# What a version's number and a live version mean changes rarely, and admission confirms it; where it is loaded, nobody
+# else can tell, so that is asked for again each second.
+_hints: "Hints[tuple[UUID | None, str, int | None], ModelVersion]" = Hints(most=1000, seconds=float("inf"))
+_endpoints: Hints[UUID, list[str]] = Hints(most=10_000, seconds=1.0)
+
 # The conditions of ModelVersionQuerySet.callable_by; tests/inference/test_versions.py holds the two together.
 _CALLABLE = f"""
 SELECT {_SELECTED},
-       ARRAY(SELECT endpoint FROM inference_deployment d WHERE d.version_id = version.id AND d.status = 'READY')
+       {_LOADED_ON.format("version.id")}
   FROM tenants_tenant publisher
   JOIN catalog_mlmodel model ON model.publisher_id = publisher.id
   JOIN catalog_modelversion version ON version.model_id = model.id
@@ -49,6 +59,39 @@ async def callable_version(principal: Principal, ref: str, number: int | None) -
 
     With `endpoints` (addresses that have it loaded), its model and its publisher. Raises ModelUnavailable.
     """
+    version = await _looked_up(principal, ref, number)
+    key = (principal.tenant_id, ref, number)
+    if version is None:
+        _hints.forget(key)
+    else:
+        _hints.put(key, version)
+    return version
+
+
+async def hinted_version(principal: Principal, ref: str, number: int | None) -> ModelVersion | None:
+    """What callable_version found for that tenant before: admission has to confirm that it still would.
+
+    Its `endpoints` are of then. None is to be looked up anew: a lookup that was under way already may have missed it.
+    """
+    return await _hints.find((principal.tenant_id, ref, number), lambda: _looked_up(principal, ref, number))
+
+
+async def endpoints_of(version_id: UUID) -> list[str]:
+    """Addresses that have it loaded, as of a second ago at most. Raises ModelUnavailable."""
+    return await _endpoints.find(version_id, lambda: _loaded_on(version_id)) or []
+
+
+def forget_endpoints_of(version_id: UUID) -> None:
+    _endpoints.forget(version_id)
+
+
+async def _loaded_on(version_id: UUID) -> list[str]:
+    async with connection() as db:
+        row = await (await db.execute(_ENDPOINTS, (version_id,))).fetchone()
+    return row[0] if row is not None else []
+
+
+async def _looked_up(principal: Principal, ref: str, number: int | None) -> ModelVersion | None:
     slug, _slash, name = ref.partition("/")
     parameters = {
         "slug": slug,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from time import monotonic
-from typing import Any, LiteralString
+from typing import Any, LiteralString, NamedTuple
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -14,7 +14,7 @@ import psycopg
 import uuid_utils.compat as uuid
 from django.utils.translation import gettext as _
 
-from marketplace.access import Principal
+from marketplace.access import Principal, TenantRole
 from marketplace.errors import (
     BudgetExceeded,
     IdempotencyConflict,
@@ -47,7 +47,7 @@ LEASE_SECONDS = 15.0
 
 ADMIT: LiteralString = (
     "SELECT * FROM metering_admit(%s::uuid[], %s::uuid[], %s::uuid[], %s::uuid[], %s::uuid[], %s::numeric[], "
-    "%s::numeric[], %s::text[], %s::bytea[], %s::float8[])"
+    "%s::numeric[], %s::text[], %s::bytea[], %s::float8[], %s::text[], %s::text[], %s::int[])"
 )
 SETTLE: LiteralString = "SELECT metering_settle(%s::uuid[], %s::float8[], %s::bytea[], %s::bytea[], %s)"
 RELEASE: LiteralString = "SELECT metering_release(%s::uuid[], %s::text[])"
@@ -60,6 +60,22 @@ SETTLED: LiteralString = (
 Connection = psycopg.AsyncConnection[Any]
 # outcome, hold, unit, units, limit, remaining, currency, resets_at, retry_after_ms
 Row = tuple[Any, ...]
+
+
+class Hint(NamedTuple):
+    """What a caller goes by without having looked: the key's role, and that `ref`, in this version of it or its live
+    one (None), is the version that is to be called."""
+
+    role: TenantRole | None
+    ref: str
+    number: int | None
+
+
+NO_HINT = (None, None, None)
+
+
+class Moved(Exception):
+    """What the caller went by is no longer so. Nothing is held: look it up, and ask again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +100,14 @@ async def admit(
     lease: float = LEASE_SECONDS,
     idempotency_key: str | None = None,
     digest: bytes | None = None,
+    hint: Hint | None = None,
 ) -> Admission:
     """Sets aside what a call of `elements` input elements and at most `most_seconds` may cost. Own models need no plan.
 
     After `lease` seconds it is given back, unless it is extended. Raises SubscriptionRequired, RateLimited,
     QuotaExceeded, BudgetExceeded, IdempotencyConflict, or ModelUnavailable (try again) when the same call is still
     running or the records are out of reach; Unauthenticated, PermissionDenied and NotFound for what is no longer valid.
+    With a `hint`: Moved, before any of these.
     """
     question = (
         uuid.uuid7(),
@@ -102,10 +120,13 @@ async def admit(
         idempotency_key,
         digest,
         lease,
+        *(hint or NO_HINT),
     )
     outcome, hold_id, unit, units, *terms = await _lanes().admit(principal.tenant_id, question)
     if outcome in ("admitted", "replay"):
         return Admission(hold_id, outcome == "replay", unit, units)
+    if outcome == "moved":
+        raise Moved
     raise _refusal(outcome, terms)
 
 

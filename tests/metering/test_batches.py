@@ -29,7 +29,7 @@ from marketplace.errors import (
     Unauthenticated,
 )
 from marketplace.metering import batches, connections
-from marketplace.metering.admission import ADMIT, admit, idle, release, settle
+from marketplace.metering.admission import ADMIT, NO_HINT, admit, idle, release, settle
 from marketplace.metering.models import Hold, LedgerEntry, Quota
 from marketplace.tenants.models import ApiKey, Membership, User
 from tests import factories
@@ -370,7 +370,8 @@ async def test_one_key_at_two_processes_at_once_runs_once() -> None:
 
     def arguments(version: UUID) -> list[Any]:
         hold = uuid.uuid7()
-        return [[hold], [acme.consumer.pk], [None], [None], [version], [1], [10], ["a"], [b"1"], [60.0]]
+        questions = (hold, acme.consumer.pk, None, None, version, 1, 10, "a", b"1", 60.0, *NO_HINT)
+        return [[question] for question in questions]
 
     # The two lock different quotas: only the key itself is between them.
     async with (

@@ -67,13 +67,16 @@ BEGIN
     RETURN coalesce(spendings, '{}');
 END $$;
 
--- outcome: admitted | replay | in_progress | idempotency_conflict | key_invalid | not_a_member | not_callable
+-- With a role or a reference, the caller goes by what it remembers of its key and of the version: `moved`, ahead of all else,
+-- unless the key still has that role and the reference still names that version to that tenant.
+-- outcome: moved | admitted | replay | in_progress | idempotency_conflict | key_invalid | not_a_member | not_callable
 --        | no_subscription | suspended | rate_limited | too_many_at_once | quota_exceeded | cap_exceeded | budget_exceeded
 -- p_elements and p_most_seconds: what the call is in elements, and the longest that it may take; the plan says which of them
 -- its units are. p_leases: seconds after which a hold expires unless it is extended.
 CREATE FUNCTION metering_admit(
     p_holds uuid[], p_tenants uuid[], p_api_keys uuid[], p_users uuid[], p_versions uuid[], p_elements numeric[], p_most_seconds numeric[],
-    p_idempotency_keys text[], p_digests bytea[], p_leases double precision[]
+    p_idempotency_keys text[], p_digests bytea[], p_leases double precision[],
+    p_roles text[], p_refs text[], p_numbers int[]
 ) RETURNS TABLE (
     outcome text, hold_id uuid, metered_unit text, units numeric, unit_limit numeric, remaining numeric, currency text,
     resets_at timestamptz, retry_after_ms int
@@ -172,9 +175,22 @@ BEGIN
                    a.person IS NULL OR (
                        SELECT true FROM tenants_membership b JOIN tenants_user u ON u.id = b.user_id
                         WHERE b.tenant_id = a.tenant AND b.user_id = a.person AND u.is_active) IS TRUE AS is_member,
+                   a.role IS NULL OR (SELECT k.role = a.role FROM tenants_apikey k WHERE k.id = a.api_key) IS TRUE AS has_role,
+                   -- The conditions of callable_version (inference/versions.py), with those of is_callable.
+                   a.ref IS NULL OR (
+                       SELECT publisher.slug || '/' || m.name = a.ref
+                              AND CASE WHEN a.number IS NULL THEN v.status = 'LIVE' ELSE v.number = a.number END
+                              AND (m.publisher_id = a.tenant OR m.visibility = 'PUBLIC' OR EXISTS (
+                                  SELECT FROM catalog_mlmodelgroupobjectpermission granted
+                                    JOIN auth_permission permission ON permission.id = granted.permission_id
+                                    JOIN tenants_tenant consumer ON consumer.group_id = granted.group_id
+                                   WHERE granted.content_object_id = m.id AND consumer.id = a.tenant AND permission.codename = 'use_mlmodel'))
+                         FROM tenants_tenant publisher WHERE publisher.id = m.publisher_id) IS TRUE AS is_named,
                    known.id AS known, known.state AS known_state, known.request_digest AS known_digest
-              FROM unnest(p_holds, p_tenants, p_api_keys, p_users, p_versions, p_elements, p_most_seconds, p_idempotency_keys, p_digests)
-                   WITH ORDINALITY AS a (hold, tenant, api_key, person, version, elements, most_seconds, idempotency_key, digest, position)
+              FROM unnest(p_holds, p_tenants, p_api_keys, p_users, p_versions, p_elements, p_most_seconds, p_idempotency_keys, p_digests,
+                          p_roles, p_refs, p_numbers)
+                   WITH ORDINALITY AS a (hold, tenant, api_key, person, version, elements, most_seconds, idempotency_key, digest,
+                                         role, ref, number, position)
               LEFT JOIN catalog_modelversion v ON v.id = a.version
               LEFT JOIN catalog_mlmodel m ON m.id = v.model_id
               LEFT JOIN LATERAL (
@@ -190,7 +206,11 @@ BEGIN
              ORDER BY a.position
         LOOP
             n := r.position;
-            IF NOT r.key_is_valid THEN
+            IF (r.role IS NOT NULL OR r.ref IS NOT NULL)
+               AND (r.key_is_valid AND r.is_member AND r.has_role AND r.is_named AND r.is_callable) IS NOT TRUE THEN
+                outcomes[n] := 'moved';
+                CONTINUE;
+            ELSIF NOT r.key_is_valid THEN
                 outcomes[n] := 'key_invalid';
                 CONTINUE;
             ELSIF NOT r.is_member THEN
