@@ -3,6 +3,8 @@
 -- Locks, everywhere: quotas by id, budgets' spendings by id, holds by id, idempotency keys by tenant and key, the ledger.
 -- Plans are fixed (index scans in nested loops; OFFSET 0 and scalar subqueries keep lookups by key what they are): a batch
 -- has few rows, the tables may have millions, and statistics taken while they were empty must not decide.
+-- What is called from another function here inherits its settings.
+-- That a hold is open is said as NOT IN (settled, released): in the words of hold_by_expiry, all open holds would be read.
 -- lock_timeout: somebody who sits on one tenant's row must not keep the whole batch; its calls are then asked one by one.
 
 DROP FUNCTION metering_admit(uuid, uuid, uuid, uuid, uuid, numeric, text, bytea, double precision);
@@ -12,9 +14,7 @@ DROP FUNCTION metering_release(uuid, text);
 
 -- Ids of the current periods' quotas for these callers, in order. Makes those that the period has not had yet.
 CREATE FUNCTION metering_quotas(p_tenants uuid[], p_versions uuid[], p_moment timestamptz) RETURNS bigint[]
-LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan
-SET lock_timeout = '200ms' AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     quotas bigint[];
     absent uuid[];
@@ -22,14 +22,13 @@ BEGIN
     FOR attempt IN 1..2 LOOP
         SELECT array_agg(q.id ORDER BY q.id) FILTER (WHERE q.id IS NOT NULL), array_agg(c.id ORDER BY c.id) FILTER (WHERE q.id IS NULL)
           INTO quotas, absent
-          FROM (SELECT DISTINCT s.id, s.created_at
+          FROM (SELECT DISTINCT s.id
                   FROM (SELECT DISTINCT * FROM unnest(p_tenants, p_versions) AS asked (tenant, version)) AS asked
                   JOIN catalog_modelversion v ON v.id = asked.version
                   JOIN LATERAL (
                       SELECT * FROM subscriptions_modelsubscription s
                        WHERE s.tenant_id = asked.tenant AND s.model_id = v.model_id OFFSET 0) AS s ON true) AS c
-         CROSS JOIN LATERAL metering_period(c.created_at, p_moment) AS period
-          LEFT JOIN metering_quota q ON q.model_subscription_id = c.id AND q.period_start = period.period_start;
+          LEFT JOIN metering_quota q ON q.model_subscription_id = c.id AND q.period_start <= p_moment AND q.period_end > p_moment;
         EXIT WHEN absent IS NULL OR attempt = 2;
         INSERT INTO metering_quota (model_subscription_id, period_start, period_end, unit_limit, theoretical_arrival)
         SELECT s.id, period.period_start, period.period_end, metering_limit(p.included_units, p.overage_price),
@@ -44,9 +43,7 @@ END $$;
 
 -- Ids of this month's spendings of these tenants' and keys' budgets, in order. Makes those that the month has not had yet.
 CREATE FUNCTION metering_spendings(p_tenants uuid[], p_api_keys uuid[], p_moment timestamptz) RETURNS bigint[]
-LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan
-SET lock_timeout = '200ms' AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     month timestamp := date_trunc('month', p_moment AT TIME ZONE 'UTC');
     spendings bigint[];
@@ -82,7 +79,7 @@ CREATE FUNCTION metering_admit(
     resets_at timestamptz, retry_after_ms int
 )
 LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan SET jit = off
 SET lock_timeout = '200ms' AS $$
 #variable_conflict use_column
 DECLARE
@@ -167,15 +164,14 @@ BEGIN
             SELECT a.*, v.status IN ('READY', 'LIVE') AND (v.released_at IS NOT NULL OR m.publisher_id = a.tenant) AS is_callable,
                    m.publisher_id = a.tenant AS is_own, s.id AS contract, s.status, p.id AS plan, p.unit, p.included_units, p.overage_price,
                    p.currency, p.requests_per_second, p.burst, p.max_concurrency,
-                   b.id AS cap, b.amount AS cap_amount, k.id AS key_cap, k.amount AS key_cap_amount,
+                   b.id AS cap, b.amount AS cap_amount, kb.id AS key_cap, kb.amount AS key_cap_amount,
                    q.id AS quota, array_position(quotas, q.id) AS i, q.period_end,
-                   a.api_key IS NULL OR (
-                       SELECT true FROM tenants_apikey k WHERE k.id = a.api_key AND k.tenant_id = a.tenant AND k.revoked_at IS NULL
-                          AND (k.expires_at IS NULL OR k.expires_at > moment)) IS TRUE AS key_is_valid,
+                   a.api_key IS NULL OR (k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > moment)) IS TRUE
+                                        AND k.id IS NOT NULL AS key_is_valid,
                    a.person IS NULL OR (
-                       SELECT true FROM tenants_membership b JOIN tenants_user u ON u.id = b.user_id
-                        WHERE b.tenant_id = a.tenant AND b.user_id = a.person AND u.is_active) IS TRUE AS is_member,
-                   a.role IS NULL OR (SELECT k.role = a.role FROM tenants_apikey k WHERE k.id = a.api_key) IS TRUE AS has_role,
+                       SELECT true FROM tenants_membership t JOIN tenants_user u ON u.id = t.user_id
+                        WHERE t.tenant_id = a.tenant AND t.user_id = a.person AND u.is_active) IS TRUE AS is_member,
+                   a.role IS NULL OR (k.role = a.role) IS TRUE AS has_role,
                    -- The conditions of callable_version (inference/versions.py), with those of is_callable.
                    a.ref IS NULL OR (
                        SELECT publisher.slug || '/' || m.name = a.ref
@@ -191,6 +187,7 @@ BEGIN
                           p_roles, p_refs, p_numbers)
                    WITH ORDINALITY AS a (hold, tenant, api_key, person, version, elements, most_seconds, idempotency_key, digest,
                                          role, ref, number, position)
+              LEFT JOIN tenants_apikey k ON k.id = a.api_key AND k.tenant_id = a.tenant
               LEFT JOIN catalog_modelversion v ON v.id = a.version
               LEFT JOIN catalog_mlmodel m ON m.id = v.model_id
               LEFT JOIN LATERAL (
@@ -198,7 +195,7 @@ BEGIN
               LEFT JOIN subscriptions_plan p ON p.id = s.plan_id
               LEFT JOIN metering_quota q ON q.model_subscription_id = s.id AND q.id = ANY (quotas)
               LEFT JOIN metering_budget b ON b.tenant_id = a.tenant AND b.api_key_id IS NULL AND b.currency = p.currency
-              LEFT JOIN metering_budget k ON k.api_key_id = a.api_key AND k.currency = p.currency
+              LEFT JOIN metering_budget kb ON kb.api_key_id = a.api_key AND kb.currency = p.currency
               LEFT JOIN LATERAL (
                   SELECT h.id, h.state, h.request_digest FROM metering_hold h
                    WHERE a.idempotency_key IS NOT NULL
@@ -256,12 +253,14 @@ BEGIN
                     CONTINUE;
                 END IF;
                 -- Calls of the last period may still run in this one.
-                IF r.max_concurrency IS NOT NULL AND calls[r.i] + coalesce((
-                       SELECT sum(o.running) FROM metering_quota o WHERE o.model_subscription_id = r.contract AND o.id <> r.quota), 0)
-                   >= r.max_concurrency THEN
-                    outcomes[n] := 'too_many_at_once';
-                    most[n] := r.max_concurrency;
-                    CONTINUE;
+                IF r.max_concurrency IS NOT NULL THEN
+                    SELECT coalesce(sum(o.running), 0) INTO earlier
+                      FROM metering_quota o WHERE o.model_subscription_id = r.contract AND o.id <> r.quota;
+                    IF calls[r.i] + earlier >= r.max_concurrency THEN
+                        outcomes[n] := 'too_many_at_once';
+                        most[n] := r.max_concurrency;
+                        CONTINUE;
+                    END IF;
                 END IF;
                 -- A smaller plan never takes back what is already used.
                 limits[r.i] := greatest(metering_limit(r.included_units, r.overage_price), used[r.i]);
@@ -361,7 +360,7 @@ END $$;
 
 -- Keeps what runs long from expiring. False for a hold that has expired meanwhile: its call is in vain.
 CREATE FUNCTION metering_extend(p_holds uuid[], p_lease double precision) RETURNS boolean[] LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan SET jit = off
 SET lock_timeout = '200ms' AS $$
 DECLARE
     answers boolean[];
@@ -369,7 +368,7 @@ BEGIN
     PERFORM FROM metering_hold WHERE id = ANY (p_holds) ORDER BY id FOR NO KEY UPDATE;
     WITH done AS (
         UPDATE metering_hold SET state = 'executing', expires_at = clock_timestamp() + make_interval(secs => p_lease)
-         WHERE id = ANY (p_holds) AND state IN ('held', 'executing') RETURNING id
+         WHERE id = ANY (p_holds) AND state NOT IN ('settled', 'released') RETURNING id
     )
     SELECT array_agg(a.id = ANY (ARRAY(SELECT id FROM done)) ORDER BY position) INTO answers
       FROM unnest(p_holds) WITH ORDINALITY AS a (id, position);
@@ -381,11 +380,13 @@ END $$;
 CREATE FUNCTION metering_settle(
     p_holds uuid[], p_latencies double precision[], p_answers bytea[], p_answer_digests bytea[], p_answer_seconds double precision
 ) RETURNS numeric[] LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan SET jit = off
 SET lock_timeout = '200ms' AS $$
 DECLARE
     moment timestamptz;
-    answers numeric[];
+    answers numeric[] := array_fill(NULL::numeric, ARRAY[cardinality(p_holds)]);
+    positions int[];
+    charged numeric[];
 BEGIN
     PERFORM metering_lock_holds(p_holds);
     moment := clock_timestamp();
@@ -394,13 +395,13 @@ BEGIN
                CASE h.unit WHEN 'SECOND' THEN least(h.units, ceil(a.latency::numeric) / 1000) ELSE h.units END AS units
           FROM unnest(p_holds, p_latencies, p_answers, p_answer_digests)
                WITH ORDINALITY AS a (hold, latency, answer, answer_digest, position)
-          JOIN metering_hold h ON h.id = a.hold AND h.state IN ('held', 'executing')
+          JOIN metering_hold h ON h.id = a.hold AND h.state NOT IN ('settled', 'released') ORDER BY a.hold
     ), done AS (
         UPDATE metering_hold h
            SET state = 'settled', charged = a.units, finished_at = moment, latency_ms = a.latency, answer_digest = a.answer_digest,
                -- Rounded up: of what was counted for a budget, never too much is given back.
                price = CASE WHEN a.units < a.held THEN ceil(a.price * a.units / a.held * 1e9) / 1e9 ELSE a.price END
-          FROM asked a WHERE h.id = a.hold
+          FROM asked a WHERE h.id = a.hold AND h.state NOT IN ('settled', 'released')
         RETURNING h.id, h.tenant_id, h.version_id, h.quota_id, h.plan_id, h.price, h.spending_id, h.key_spending_id,
                   a.price AS price_held, a.held, a.units, a.answer, a.position
     ), priced AS (
@@ -430,24 +431,28 @@ BEGIN
         INSERT INTO metering_storedanswer (hold_id, content, expires_at)
         SELECT d.id, d.answer, moment + make_interval(secs => p_answer_seconds) FROM done d WHERE d.answer IS NOT NULL
     )
-    SELECT array_agg((SELECT d.units FROM done d WHERE d.position = a.position) ORDER BY a.position) INTO answers
-      FROM unnest(p_holds) WITH ORDINALITY AS a (hold, position);
+    SELECT array_agg(position), array_agg(units) INTO positions, charged FROM done;
+    FOR n IN 1..coalesce(cardinality(positions), 0) LOOP
+        answers[positions[n]] := charged[n];
+    END LOOP;
     RETURN answers;
 END $$;
 
 -- Gives holds' units back. False for one that was no longer open.
 CREATE FUNCTION metering_release(p_holds uuid[], p_because text[]) RETURNS boolean[] LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan SET jit = off
 SET lock_timeout = '200ms' AS $$
 DECLARE
-    answers boolean[];
+    answers boolean[] := array_fill(false, ARRAY[cardinality(p_holds)]);
+    positions int[];
+    n int;
 BEGIN
     PERFORM metering_lock_holds(p_holds);
     WITH asked AS (
-        SELECT * FROM unnest(p_holds, p_because) WITH ORDINALITY AS a (hold, because, position)
+        SELECT * FROM unnest(p_holds, p_because) WITH ORDINALITY AS a (hold, because, position) ORDER BY hold
     ), done AS (
         UPDATE metering_hold h SET state = 'released', released_because = a.because, finished_at = clock_timestamp()
-          FROM asked a WHERE h.id = a.hold AND h.state IN ('held', 'executing')
+          FROM asked a WHERE h.id = a.hold AND h.state NOT IN ('settled', 'released')
         RETURNING h.id, h.quota_id, h.units, h.price, h.spending_id, h.key_spending_id, a.position
     ), moved AS (
         UPDATE metering_quota q SET held = q.held - t.units, running = q.running - t.calls
@@ -458,27 +463,32 @@ BEGIN
                   FROM done CROSS JOIN LATERAL (VALUES (spending_id), (key_spending_id)) AS of (spending) GROUP BY spending) AS t
          WHERE s.id = t.spending
     )
-    SELECT array_agg(a.position = ANY (ARRAY(SELECT position FROM done)) ORDER BY a.position) INTO answers FROM asked a;
+    SELECT array_agg(position) INTO positions FROM done;
+    FOREACH n IN ARRAY coalesce(positions, '{}') LOOP
+        answers[n] := true;
+    END LOOP;
     RETURN answers;
 END $$;
 
 -- Takes charges back whose answers were never delivered, by adjusting entries. False for a hold that is not settled.
 -- The amount is what the period's overage then costs less, whichever call it was first charged for.
 CREATE FUNCTION metering_refund(p_holds uuid[], p_because text) RETURNS boolean[] LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan SET jit = off
 SET lock_timeout = '200ms' AS $$
 DECLARE
     moment timestamptz;
-    answers boolean[];
+    answers boolean[] := array_fill(false, ARRAY[cardinality(p_holds)]);
+    positions int[];
+    n int;
 BEGIN
     PERFORM metering_lock_holds(p_holds);
     moment := clock_timestamp();
     WITH asked AS (
         SELECT a.*, h.charged AS units FROM unnest(p_holds) WITH ORDINALITY AS a (hold, position)
-          JOIN metering_hold h ON h.id = a.hold AND h.state = 'settled'
+          JOIN metering_hold h ON h.id = a.hold AND h.state = 'settled' ORDER BY a.hold
     ), done AS (
         UPDATE metering_hold h SET state = 'released', released_because = p_because, charged = 0, finished_at = moment
-          FROM asked a WHERE h.id = a.hold
+          FROM asked a WHERE h.id = a.hold AND h.state = 'settled'
         RETURNING h.id, h.tenant_id, h.version_id, h.quota_id, h.plan_id, h.price, h.spending_id, h.key_spending_id, a.units, a.position
     ), priced AS (
         SELECT d.*, m.publisher_id, coalesce(p.currency, 'USD') AS currency,
@@ -504,15 +514,15 @@ BEGIN
     ), forgotten AS (
         DELETE FROM metering_storedanswer k USING done d WHERE k.hold_id = d.id
     )
-    SELECT array_agg(a.position = ANY (ARRAY(SELECT position FROM done)) ORDER BY a.position) INTO answers
-      FROM unnest(p_holds) WITH ORDINALITY AS a (hold, position);
+    SELECT array_agg(position) INTO positions FROM done;
+    FOREACH n IN ARRAY coalesce(positions, '{}') LOOP
+        answers[n] := true;
+    END LOOP;
     RETURN answers;
 END $$;
 
--- Locks what a call of these holds is about to change.
-CREATE FUNCTION metering_lock_holds(p_holds uuid[]) RETURNS void LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan
-SET lock_timeout = '200ms' AS $$
+-- Locks what a call of these holds is about to change, but for the holds: it changes those in the order of their ids.
+CREATE FUNCTION metering_lock_holds(p_holds uuid[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     quotas bigint[];
     spendings bigint[];
@@ -521,7 +531,6 @@ BEGIN
       FROM metering_hold WHERE id = ANY (p_holds);
     PERFORM FROM metering_quota WHERE id = ANY (quotas) ORDER BY id FOR UPDATE;
     PERFORM FROM metering_spending WHERE id = ANY (spendings) ORDER BY id FOR UPDATE;
-    PERFORM FROM metering_hold WHERE id = ANY (p_holds) ORDER BY id FOR NO KEY UPDATE;
 END $$;
 
 -- Gives back what nobody came to settle; returns how many. What others are working on is left to them.
