@@ -47,9 +47,14 @@ SELECT least(%(moment)s, min(a.xact_start))
 """
 
 # What has finished since the last time, and what is open: unfinished, or finished after the last moment to be counted.
+# A refund finishes a hold a second time: its charge may have been counted before.
 _HOLDS = """
-SELECT version_id, coalesce(finished_at < %(until)s, false) AS closed, state, released_because, count(*)
-  FROM metering_hold WHERE finished_at >= %(after)s OR finished_at IS NULL GROUP BY 1, 2, 3, 4
+SELECT version_id, coalesce(finished_at < %(until)s, false) AS closed, state, released_because,
+       (state = 'released' AND (
+           SELECT e.created_at >= %(since)s AND e.created_at < %(after)s FROM metering_ledgerentry e
+            WHERE e.hold_id = h.id AND e.kind = 'charge' AND e.account = 'consumer')) IS TRUE AS refunded,
+       count(*)
+  FROM metering_hold h WHERE finished_at >= %(after)s OR finished_at IS NULL GROUP BY 1, 2, 3, 4, 5
 """
 
 # `<model id>-v<number>`; the steps of ensembles have a name more, and count their parts of the same calls.
@@ -107,7 +112,7 @@ def _compare(cursor: Any, moment: datetime, answers: Answers) -> dict[UUID, int]
     (until,) = cursor.fetchone()
     watermark = Watermark.objects.filter(job=JOB).first() or Watermark(job=JOB, since=until, reached=until)
     after, until = watermark.reached, max(until, watermark.reached)
-    holds = _count_holds(cursor, after, until)
+    holds = _count_holds(cursor, watermark.since, after, until)
     readings = _by_version(answers)
     counters: dict[UUID, dict[Load, TritonCounter]] = defaultdict(dict)
     for counter in TritonCounter.objects.all():
@@ -157,17 +162,18 @@ def _compare(cursor: Any, moment: datetime, answers: Answers) -> dict[UUID, int]
     return drifts
 
 
-def _count_holds(cursor: Any, after: datetime, until: datetime) -> dict[UUID, _Holds]:
+def _count_holds(cursor: Any, since: datetime, after: datetime, until: datetime) -> dict[UUID, _Holds]:
     found: dict[UUID, _Holds] = defaultdict(_Holds)
-    cursor.execute(_HOLDS, {"after": after, "until": until})
-    for version_id, closed, state, reason, number in cursor.fetchall():
+    cursor.execute(_HOLDS, {"since": since, "after": after, "until": until})
+    for version_id, closed, state, reason, refunded, number in cursor.fetchall():
         holds = found[version_id]
         if not closed:
             holds.open += number
         elif state == HoldState.SETTLED:
             holds.settled += number
         else:
-            holds.released[reason] = number
+            holds.released[reason] = holds.released.get(reason, 0) + number
+            holds.settled -= number if refunded else 0
     return found
 
 

@@ -4,17 +4,19 @@ import asyncio
 import dataclasses
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from copy import copy
 from datetime import timedelta
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 import pytest_asyncio
+import uuid_utils.compat as uuid
 from asgiref.sync import sync_to_async
 from django.db import connection
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -29,7 +31,9 @@ from inference.tensors import RawTensor
 from marketplace.catalog.models import ModelVersion
 from marketplace.embedded import triton as embedded
 from marketplace.errors import InferenceFailed
-from marketplace.metering.admission import admit, release
+from marketplace.metering import connections
+from marketplace.metering.admission import release
+from marketplace.metering.models import Hold, LedgerEntry
 from tests import factories
 from tests.inference import ensembles, graphs
 from tests.inference.test_gateway import PATIENCE, SUM, Server, until, until_it_runs
@@ -88,6 +92,15 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
     await gateway.close()
     server.process.kill()
     await server.process.wait()
+
+
+@contextmanager
+def another_session() -> Iterator[BaseDatabaseWrapper]:
+    session = connection.copy()
+    try:
+        yield session
+    finally:
+        session.close()
 
 
 async def compared() -> None:
@@ -207,13 +220,29 @@ async def test_a_client_who_cancels_is_explained_though_triton_finishes(shop: Sh
 async def test_a_call_whose_process_died_before_its_settle_is_explained_first_as_open_then_as_expired(
     shop: Shop, add: ModelVersion, triton: str
 ) -> None:
-    admission = await admit(shop.owner, version_id=add.pk, units=Decimal(1), seconds=60)
+    hold = await sync_to_async(factories.hold)(shop.publisher, add, state="held", finished_at=None)
     await behind_our_back(add, triton)
     assert counts(await usage()) == {"delivered": 1, "in_flight": 1}
 
-    await release(admission.hold_id, because="EXPIRED")
+    await release(hold.pk, because="EXPIRED")
 
     assert counts(await usage()) == {"delivered": 1, "released": {"EXPIRED": 1}}
+
+
+@pytest.mark.parametrize("counted_before", [True, False])
+async def test_a_charge_that_is_refunded_is_released_and_no_longer_settled(
+    shop: Shop, add: ModelVersion, counted_before: bool
+) -> None:
+    await shop.call(2)
+    if counted_before:
+        assert counts(await usage()) == {"delivered": 2, "settled": 2}
+    hold = await Hold.objects.afirst()
+    assert hold is not None
+
+    async with connections.connection() as db:
+        await db.execute("SELECT metering_refund(%s::uuid[], 'UNDELIVERED')", [[hold.pk]])
+
+    assert counts(await usage()) == {"delivered": 2, "settled": 1, "released": {"UNDELIVERED": 1}}
 
 
 async def test_calls_that_the_model_fails_are_released_and_explained(shop: Shop) -> None:
@@ -249,12 +278,11 @@ async def test_an_ensemble_counts_once_however_many_steps_it_has(shop: Shop) -> 
 
 class TestCountersThatEnd:
     async def test_a_reload_is_noticed_though_its_counter_is_the_larger_one(
-        self, shop: Shop, add: ModelVersion
+        self, shop: Shop, add: ModelVersion, triton: str
     ) -> None:
         await shop.call()
         await compared()
-        await deployment.mark_broken(add.pk, await _endpoint(), "for this test")
-        await Deployment.objects.aupdate(failures=0)
+        await deployment.mark_broken(add.pk, triton, "it has stopped")
         await deployment.reconcile()
 
         await shop.call(2)
@@ -364,26 +392,28 @@ class TestCounting:
     ) -> None:
         slow = factories.hold(factories.tenant(), version, state="held", finished_at=None)
         finish = "UPDATE metering_hold SET state = 'settled', finished_at = clock_timestamp() WHERE id = %s"
-        parameters = connection.get_connection_params()
-        with psycopg.connect(**{k: v for k, v in parameters.items() if k in CONNECTION}) as other:
-            other.execute(finish, [slow.pk])
+        with another_session() as session, session.cursor() as cursor:
+            session.set_autocommit(False)
+            cursor.execute(finish, [slow.pk])
             factories.hold(factories.tenant(), version)
             reconciliation.reconcile()
-            open_, settled = UsageReconciliation.objects.values_list("in_flight", "settled").get()
-            assert open_ + settled == 2
-        reconciliation.reconcile()
-        reconciliation.reconcile()
+            # The later one waits as well: no moment after the first one's is counted yet.
+            assert counts(UsageReconciliation.objects.get()) == {"in_flight": 2}
+            session.commit()
+            session.set_autocommit(True)
 
+        reconciliation.reconcile()
         assert counts(UsageReconciliation.objects.get()) == {"settled": 2, "drift": -2}
 
     def test_one_comparison_at_a_time(self, version: ModelVersion) -> None:
-        parameters = connection.get_connection_params()
-        with psycopg.connect(**{k: v for k, v in parameters.items() if k in CONNECTION}) as other:
-            other.execute("SELECT pg_advisory_lock(%s)", [reconciliation.ADVISORY_LOCK])
-            reached = Watermark.objects.get().reached
+        reached = Watermark.objects.get().reached
+        with another_session() as session, session.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(%s)", [reconciliation.ADVISORY_LOCK])
 
             assert not reconciliation.reconcile()
             assert Watermark.objects.get().reached == reached
+
+            cursor.execute("SELECT pg_advisory_unlock(%s)", [reconciliation.ADVISORY_LOCK])
 
         assert reconciliation.reconcile()
 
@@ -406,33 +436,27 @@ class TestCounting:
         assert queries() == for_one
         assert UsageReconciliation.objects.count() == 13
 
-    def test_it_never_reads_the_holds_that_were_counted_before(self, version: ModelVersion) -> None:
+    def test_it_never_reads_what_was_counted_before(self, version: ModelVersion) -> None:
+        now = timezone.now()
         seller = version.model.publisher
+        template = factories.hold(seller, version, state="released")
+        holds = [copy(template) for _ in range(5000)]
+        for number, hold in enumerate(holds, 1):
+            hold.pk, hold.finished_at = uuid.uuid7(), now - timedelta(minutes=number)
+        Hold.objects.bulk_create(holds)
+        charge = {"kind": "charge", "account": "consumer", "units": -1, "amount": 0, "currency": "USD"}
+        LedgerEntry.objects.bulk_create(
+            LedgerEntry(hold=hold, tenant=seller, created_at=hold.finished_at, **charge) for hold in holds
+        )
         with connection.cursor() as cursor:
-            cursor.execute(
-                "INSERT INTO metering_hold"
-                " (id, tenant_id, version_id, units, state, created_at, expires_at, finished_at)"
-                " SELECT gen_random_uuid(), %s, %s, 1, 'settled', moment, moment, moment"
-                " FROM generate_series(1, 20000) n, LATERAL (SELECT now() - n * interval '1 minute' AS moment) AS m",
-                [seller.pk, version.pk],
-            )
-            cursor.execute("ANALYZE metering_hold")
-            now = timezone.now()
-            cursor.execute(
-                "EXPLAIN (FORMAT JSON) " + reconciliation._HOLDS,
-                {"after": now - timedelta(minutes=1), "until": now},
-            )
+            cursor.execute("ANALYZE metering_hold, metering_ledgerentry")
+            moments = {"since": now - timedelta(days=1), "after": now - timedelta(minutes=1), "until": now}
+            cursor.execute(f"EXPLAIN (FORMAT JSON) {reconciliation._HOLDS}", moments)
             plan = json.dumps(cursor.fetchone()[0])
 
         assert "hold_by_finish" in plan
+        assert "one_entry_per_hold_kind_and_account" in plan
         assert "Seq Scan" not in plan
-
-
-CONNECTION = {"dbname", "user", "password", "host", "port", "options"}
-
-
-async def _endpoint() -> str:
-    return (await Deployment.objects.aget()).endpoint
 
 
 class TestPage:
