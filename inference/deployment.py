@@ -6,6 +6,7 @@ are uploaded through Triton's API, so a server that restarts knows none of them,
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -133,7 +134,14 @@ async def _ensure_loaded(endpoint: str, version: ModelVersion, row: Deployment |
 async def _models_of(version: ModelVersion) -> list[repository.TritonModel]:
     artifact = await asyncio.to_thread(artifacts.get, settings.OBJECTS_DIR, version.sha256)
     signature = await signature_of(version.pk)
-    return await asyncio.to_thread(repository.triton_models, version.triton_name, version.format, artifact, signature)
+    return await asyncio.to_thread(
+        repository.triton_models, version.triton_name, version.format, artifact, signature, load=_load_number()
+    )
+
+
+def _load_number() -> int:
+    """Milliseconds since 1970: no two loads of a model have the same, and reconciliation.py knows old from new."""
+    return time.time_ns() // 1_000_000
 
 
 async def _load(endpoint: str, version: ModelVersion) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -17,6 +18,7 @@ from tritonclient.grpc.service_pb2 import (  # type: ignore[attr-defined]  # gen
     ModelInferRequest,
     ModelInferResponse,
     ModelReadyRequest,
+    ModelStatisticsRequest,
     RepositoryModelLoadRequest,
     RepositoryModelUnloadRequest,
     ServerLiveRequest,
@@ -143,6 +145,42 @@ async def is_model_ready(address: str, model: str, *, timeout: float = 2) -> boo
         return bool((await _stub(address).ModelReady(ModelReadyRequest(name=model), timeout=timeout)).ready)
     except grpc.aio.AioRpcError:
         return False
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What Triton has counted for a model since that version of it was loaded: calls (Triton's statistics extension).
+
+    `succeeded` includes `cached`, what the response cache answered; calls whose caller had left or given up by the time
+    that they ended; and, of Python-based backends, calls that the model answered with an error. Warm-ups and requests
+    refused for their tensors count nowhere. `last_call` in milliseconds since 1970, 0 for none.
+    """
+
+    model: str
+    version: int
+    succeeded: int
+    failed: int
+    cached: int
+    last_call: int
+
+
+async def statistics(address: str, *, timeout: float = 5) -> list[Statistics]:
+    """Of every model that is loaded there, an ensemble's steps among them. Raises ModelUnavailable."""
+    try:
+        response = await _stub(address).ModelStatistics(ModelStatisticsRequest(), timeout=timeout)
+    except grpc.aio.AioRpcError as error:
+        raise _failure(error, timeout) from error
+    return [
+        Statistics(
+            model=each.name,
+            version=int(each.version),
+            succeeded=each.inference_stats.success.count,
+            failed=each.inference_stats.fail.count,
+            cached=each.inference_stats.cache_hit.count,
+            last_call=each.last_inference,
+        )
+        for each in response.model_stats
+    ]
 
 
 def _message(model: str, request: InferenceRequest, request_id: str) -> ModelInferRequest:

@@ -48,3 +48,88 @@ class Heartbeat(models.Model):
 
     def __str__(self) -> str:
         return f"{self.service} {self.seen_at:%c}"
+
+
+class UsageReconciliation(models.Model):
+    """One version's calls as Triton's own counters have them, against ours (reconciliation.py).
+
+    `delivered` is Triton's count over all endpoints and loads; `released` counts our releases by their reason.
+    """
+
+    version = models.OneToOneField(ModelVersion, on_delete=models.CASCADE, primary_key=True, related_name="usage")
+    since = models.DateTimeField(_("since"))
+    checked_at = models.DateTimeField(_("last checked"), null=True)
+    delivered = models.BigIntegerField(_("delivered by Triton"), default=0)
+    cached = models.BigIntegerField(_("of these from its cache"), default=0)
+    failed = models.BigIntegerField(_("failed at Triton"), default=0)
+    settled = models.BigIntegerField(_("settled by us"), default=0)
+    released = models.JSONField(_("released by us"), default=dict)
+    in_flight = models.BigIntegerField(_("in flight"), default=0)
+    uncounted = models.BigIntegerField(
+        _("lost with its counters"),
+        default=0,
+        help_text=_("Calls that we settled, and that a Triton had counted which ended before anybody asked it."),
+    )
+    drift = models.BigIntegerField(
+        _("unexplained drift"),
+        default=0,
+        help_text=_(
+            "Above zero: calls that Triton delivered and that are none of ours. "
+            "Below zero: calls that we settled and that Triton never delivered."
+        ),
+    )
+    drift_since = models.DateTimeField(_("drifting since"), null=True)
+    reported = models.BigIntegerField(_("drift last logged"), default=0)
+    # How many calls more the next check may count as lost: those that were under way when a counter ended or began.
+    doubtful = models.BigIntegerField(default=0)
+
+    class Meta:
+        verbose_name = _("usage reconciliation")
+        verbose_name_plural = _("usage reconciliation")
+
+    def __str__(self) -> str:
+        return str(self.version)
+
+    @property
+    def undelivered(self) -> int:
+        """Calls that we released: Triton may have finished each of them all the same, or never have seen it."""
+        return sum(self.released.values())
+
+
+class TritonCounter(models.Model):
+    """One load of a version at one endpoint, as Triton's statistics last had it. Goes when the load has ended."""
+
+    id = models.BigAutoField(primary_key=True)
+    usage = models.ForeignKey(UsageReconciliation, on_delete=models.CASCADE, related_name="counters")
+    endpoint = models.CharField(_("endpoint"), max_length=255)
+    # Triton's number of the version, which is when the reconciler loaded it, in milliseconds since 1970.
+    load = models.BigIntegerField(_("load"))
+    succeeded = models.BigIntegerField(_("succeeded"), default=0)
+    cached = models.BigIntegerField(_("from the cache"), default=0)
+    failed = models.BigIntegerField(_("failed"), default=0)
+    last_call_at = models.DateTimeField(_("last call"), null=True)
+    # What we had settled of the version by then: whatever we settled later, it may have counted unread.
+    settled = models.BigIntegerField(default=0)
+
+    class Meta:
+        verbose_name = _("Triton counter")
+        verbose_name_plural = _("Triton counters")
+        constraints = [models.UniqueConstraint(fields=["usage", "endpoint", "load"], name="one_counter_per_load")]
+
+    def __str__(self) -> str:
+        return f"{self.endpoint}: {self.succeeded}"
+
+
+class Watermark(models.Model):
+    """Of a job that counts on from where it last stopped: everything from `since` until `reached` is counted."""
+
+    job = models.CharField(max_length=32, primary_key=True)
+    since = models.DateTimeField()
+    reached = models.DateTimeField()
+
+    class Meta:
+        verbose_name = _("watermark")
+        verbose_name_plural = _("watermarks")
+
+    def __str__(self) -> str:
+        return f"{self.job} {self.reached:%c}"

@@ -20,15 +20,20 @@ class TritonModel:
     files: Mapping[str, bytes]
 
 
-def triton_models(name: str, model_format: str, artifact: bytes, signature: Signature) -> list[TritonModel]:
+def triton_models(
+    name: str, model_format: str, artifact: bytes, signature: Signature, *, load: int = 1
+) -> list[TritonModel]:
     """In the order in which to load them; unload them in the opposite one. The last has the name that callers use.
+
+    `load` becomes Triton's number of the version, under which it counts calls: with a number of its own for each load,
+    counters that began anew are never taken for those before.
 
     Raises ValidationProblem when the artefact does not hold together.
     """
     if model_format == "onnx":
-        return [_single(name, "onnxruntime", {"model.onnx": artifact}, signature)]
+        return [_single(name, "onnxruntime", {"model.onnx": artifact}, signature, load)]
     ensemble = read_ensemble(artifact)
-    steps = [_single(f"{name}.{step.name}", step.backend, step.files, step.signature) for step in ensemble.steps]
+    steps = [_single(f"{name}.{step.name}", step.backend, step.files, step.signature, load) for step in ensemble.steps]
     pipeline = {
         "name": name,
         "platform": "ensemble",
@@ -47,10 +52,10 @@ def triton_models(name: str, model_format: str, artifact: bytes, signature: Sign
         },
     }
     # Triton takes an upload only with a file, which an ensemble does not have.
-    return [*steps, TritonModel(name, pipeline, {"1/ensemble": b""})]
+    return [*steps, TritonModel(name, pipeline, {f"{load}/ensemble": b""})]
 
 
-def _single(name: str, backend: str, files: Mapping[str, bytes], signature: Signature) -> TritonModel:
+def _single(name: str, backend: str, files: Mapping[str, bytes], signature: Signature, load: int) -> TritonModel:
     config = {
         "name": name,
         "backend": backend,
@@ -59,7 +64,7 @@ def _single(name: str, backend: str, files: Mapping[str, bytes], signature: Sign
         # Triton makes KIND_GPU of it where the server has a GPU, and KIND_CPU where it has none.
         "instance_group": [{"kind": "KIND_AUTO", "count": 1}],
     }
-    return TritonModel(name, config, {f"1/{path}": content for path, content in files.items()})
+    return TritonModel(name, config, {f"{load}/{path}": content for path, content in files.items()})
 
 
 def _tensors(signature: Signature) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from django.utils import timezone
 
 from marketplace.metering.models import StoredAnswer
 
-from . import deployment
+from . import deployment, reconciliation
 from .models import Heartbeat
 
 MOST_AT_ONCE = 1000
@@ -15,6 +15,11 @@ MOST_AT_ONCE = 1000
 @shared_task  # type: ignore[untyped-decorator]
 def reconcile() -> None:
     deployment.run_round()
+
+
+@shared_task  # type: ignore[untyped-decorator]
+def reconcile_usage() -> None:
+    reconciliation.reconcile()
 
 
 @shared_task  # type: ignore[untyped-decorator]

@@ -16,6 +16,7 @@ EVERY_SECONDS = {
     "inference.tasks.reconcile": 2.0,
     "inference.tasks.release_expired_holds": 5.0,
     "inference.tasks.forget_expired_answers": 600.0,
+    "inference.tasks.reconcile_usage": 60.0,
     "marketplace.metering.tasks.check_ledger": 300.0,
 }
 

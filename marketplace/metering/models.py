@@ -193,6 +193,8 @@ class Hold(models.Model):
         indexes = [
             models.Index(fields=["tenant", "-id"], name="hold_by_tenant"),
             models.Index(fields=["expires_at"], condition=Q(state__in=("held", "executing")), name="hold_by_expiry"),
+            # Usage reconciliation counts on from where it last stopped. NULL is what has not finished.
+            models.Index(fields=["finished_at"], name="hold_by_finish"),
         ]
 
     def __str__(self) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from inference.models import Deployment
+from inference.models import Deployment, UsageReconciliation
 from marketplace.access import TenantRole
 from marketplace.catalog.models import MLModelGroupObjectPermission, ModelVersionStatus, Visibility
 from marketplace.metering.models import LedgerEntry, Quota
@@ -50,6 +50,7 @@ class House:
             created_at=now,
         )
         self.deployment = Deployment.objects.create(version=self.live, endpoint="127.0.0.1:8001")
+        self.usage = UsageReconciliation.objects.create(version=self.live, since=now)
         self.key = factories.api_key_row(self.acme)
         self.people = {
             "owner": factories.member(self.openlab, TenantRole.OWNER),

@@ -59,6 +59,7 @@ ADMIN = {
     "metering.hold": Pages("hold"),
     "metering.ledgerentry": Pages("entry"),
     "inference.deployment": Pages("deployment"),
+    "inference.usagereconciliation": Pages("usage"),
 }
 
 SITES: dict[str, tuple[AdminSite, dict[str, Pages]]] = {
