@@ -51,6 +51,10 @@ check: development ## Check format, lint, types, import rules, GraphQL schema an
 bench: environments development ## Measure what the marketplace adds to raw Triton, side by side (docs/performance.md)
 	$(IN_VENV) -m benchmarks.invoke
 
+.PHONY: soak
+soak: environments development ## Kill everything at every moment for SOAK_MINUTES (5), and compare journal, ledger, answers
+	$(IN_VENV) -m tests.soak --minutes $(or $(SOAK_MINUTES),5)
+
 .PHONY: format
 format: development ## Format the code, and mend what the linter can mend
 	.venv/bin/ruff check --fix

@@ -7,8 +7,9 @@ import pytest_asyncio
 
 from marketplace.metering import connections
 from marketplace.metering.admission import idle
+from tests.proxy import Proxy
 
-from .proxy import Proxy, proxied
+from .proxy import proxied
 
 
 @pytest_asyncio.fixture(autouse=True)

@@ -33,9 +33,10 @@ from marketplace.metering.admission import ADMIT, NO_HINT, admit, idle, release,
 from marketplace.metering.models import Hold, LedgerEntry, Quota
 from marketplace.tenants.models import ApiKey, Membership, User
 from tests import factories
+from tests.proxy import Proxy
 
 from .contract import ONE, Contract, contract
-from .proxy import Proxy, under_way
+from .proxy import under_way
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -7,9 +7,10 @@ from marketplace.errors import ModelUnavailable
 from marketplace.metering import doubts, ledger
 from marketplace.metering.admission import idle, settle
 from marketplace.metering.models import Hold, LedgerEntry, Spending, StoredAnswer
+from tests.proxy import Proxy
 
 from .contract import contract
-from .proxy import Proxy, under_way
+from .proxy import under_way
 from .test_terms import QUARTER, budget
 
 pytestmark = pytest.mark.django_db(transaction=True)
