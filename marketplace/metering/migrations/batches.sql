@@ -533,18 +533,27 @@ BEGIN
     PERFORM FROM metering_spending WHERE id = ANY (spendings) ORDER BY id FOR UPDATE;
 END $$;
 
--- Gives back what nobody came to settle; returns how many. What others are working on is left to them.
-CREATE FUNCTION metering_release_expired(p_most int) RETURNS int LANGUAGE plpgsql AS $$
+-- Gives back what nobody came to settle; returns how many. What others are working on is left to them; where nothing else is
+-- left, the one that has waited longest is waited for, so that a busy subscription's turn comes as well.
+CREATE FUNCTION metering_release_expired(p_most int) RETURNS int LANGUAGE plpgsql SET lock_timeout = '1s' AS $$
 DECLARE
     expired uuid[] := ARRAY(
         SELECT id FROM metering_hold WHERE state IN ('held', 'executing') AND expires_at < clock_timestamp() ORDER BY expires_at LIMIT p_most);
     quotas bigint[] := ARRAY(
         SELECT id FROM metering_quota WHERE id IN (SELECT quota_id FROM metering_hold WHERE id = ANY (expired)) ORDER BY id FOR UPDATE SKIP LOCKED);
-    free uuid[] := ARRAY(
+    free uuid[];
+BEGIN
+    IF cardinality(quotas) = 0 THEN
+        BEGIN
+            quotas := ARRAY(SELECT id FROM metering_quota WHERE id = (SELECT quota_id FROM metering_hold WHERE id = expired[1]) FOR UPDATE);
+        EXCEPTION WHEN lock_not_available THEN
+            -- Next time.
+        END;
+    END IF;
+    free := ARRAY(
         -- Asked again behind the locks: a heartbeat may have come meanwhile.
         SELECT id FROM metering_hold
          WHERE id = ANY (expired) AND (quota_id IS NULL OR quota_id = ANY (quotas)) AND expires_at < clock_timestamp()
          ORDER BY id FOR NO KEY UPDATE SKIP LOCKED);
-BEGIN
     RETURN (SELECT count(*) FILTER (WHERE done) FROM unnest(metering_release(free, array_fill('EXPIRED'::text, ARRAY[cardinality(free)]))) AS done);
 END $$;
