@@ -1,11 +1,14 @@
 """Where versions run and what they delivered, for the operator to look at. The worker writes it."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 from django.contrib import admin
 from django.db.models import F, QuerySet
 from django.db.models.functions import Abs
 from django.http import HttpRequest
+from django.utils.formats import number_format
+from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.decorators import display
@@ -29,35 +32,41 @@ class TritonCounterInline(ReadOnlyInline):
     fields = ("endpoint", "succeeded", "cached", "failed", "last_call_at")
 
 
+def _count(field: str, description: Promise) -> Callable[[UsageReconciliation], str]:
+    """A column of calls, in groups of three digits."""
+
+    @display(description=description, ordering=field)
+    def shown(usage: UsageReconciliation) -> str:
+        return number_format(getattr(usage, field), force_grouping=True)
+
+    return cast(Callable[[UsageReconciliation], str], shown)
+
+
+DELIVERED = _count("delivered", gettext_lazy("Delivered"))
+CACHED = _count("cached", gettext_lazy("From cache"))
+FAILED = _count("failed", gettext_lazy("Failed"))
+SETTLED = _count("settled", gettext_lazy("Settled"))
+IN_FLIGHT = _count("in_flight", gettext_lazy("In flight"))
+LOST = _count("uncounted", gettext_lazy("Lost"))
+
+
 @admin.register(UsageReconciliation)
 class UsageReconciliationAdmin(ReadOnlyAdmin):
-    list_display = (
-        "version",
-        "shown_drift",
-        "drift_since",
-        "delivered",
-        "settled",
-        "shown_released",
-        "in_flight",
-        "cached",
-        "uncounted",
-        "since",
-        "checked_at",
-    )
+    list_display = ("named", "judged", "drift_since", DELIVERED, CACHED, SETTLED, "by_reason", LOST, "checked_at")
     list_select_related = ("version__model__publisher",)
     list_before_template = "inference/usage.html"
     search_fields = ("version__model__name", "version__model__publisher__slug")
-    fields = (
+    fields = readonly_fields = (
         "version",
-        "shown_drift",
+        "signed_drift",
         "drift_since",
-        "delivered",
-        "settled",
-        "shown_released",
-        "in_flight",
-        "cached",
-        "failed",
-        "uncounted",
+        DELIVERED,
+        CACHED,
+        FAILED,
+        SETTLED,
+        "by_reason",
+        IN_FLIGHT,
+        LOST,
         "since",
         "checked_at",
     )
@@ -70,16 +79,30 @@ class UsageReconciliationAdmin(ReadOnlyAdmin):
     def get_ordering(self, request: HttpRequest) -> tuple[Any, ...]:
         return (F("distance").desc(), F("delivered").desc(), "pk")
 
+    @display(description=gettext_lazy("Version"))
+    def named(self, usage: UsageReconciliation) -> str:
+        return f"{usage.version.model.ref} v{usage.version.number}"
+
     @display(
-        description=gettext_lazy("Unexplained drift"), ordering="distance", label={"none": "success", "some": "danger"}
+        description=gettext_lazy("Drift"),
+        ordering="distance",
+        label={"none": "success", "some": "danger", "unknown": "info"},
     )
-    def shown_drift(self, usage: UsageReconciliation) -> tuple[str, str]:
+    def judged(self, usage: UsageReconciliation) -> tuple[str, str]:
         if usage.checked_at is None:
-            return "unknown", _("not checked yet")
+            return "unknown", _("unchecked")
         return ("some", f"{usage.drift:+d}") if usage.drift else ("none", _("none"))
 
-    @display(description=gettext_lazy("Released by us"))
-    def shown_released(self, usage: UsageReconciliation) -> str:
+    @display(description=gettext_lazy("Drift"))
+    def signed_drift(self, usage: UsageReconciliation) -> str:
+        if usage.drift > 0:
+            return _("+%(calls)d: delivered, and none of ours") % {"calls": usage.drift}
+        if usage.drift < 0:
+            return _("%(calls)d: settled, and never delivered") % {"calls": usage.drift}
+        return _("none")
+
+    @display(description=gettext_lazy("Released"))
+    def by_reason(self, usage: UsageReconciliation) -> str:
         """By reason, the most frequent first."""
         reasons = sorted(usage.released.items(), key=lambda reason: -reason[1])
-        return ", ".join(f"{reason} {number}" for reason, number in reasons) or "0"
+        return ", ".join(f"{reason} {number_format(calls, force_grouping=True)}" for reason, calls in reasons) or "0"

@@ -54,30 +54,21 @@ class UsageReconciliation(models.Model):
     """One version's calls as Triton's own counters have them, against ours (reconciliation.py).
 
     `delivered` is Triton's count over all endpoints and loads; `released` counts our releases by their reason.
+    `uncounted` are calls that we settled and that a counter had which ended before anybody asked it. `drift` above zero
+    are calls that Triton delivered and that are none of ours; below zero, calls settled that it never delivered.
     """
 
     version = models.OneToOneField(ModelVersion, on_delete=models.CASCADE, primary_key=True, related_name="usage")
     since = models.DateTimeField(_("since"))
     checked_at = models.DateTimeField(_("last checked"), null=True)
     delivered = models.BigIntegerField(_("delivered by Triton"), default=0)
-    cached = models.BigIntegerField(_("of these from its cache"), default=0)
+    cached = models.BigIntegerField(_("from its cache"), default=0)
     failed = models.BigIntegerField(_("failed at Triton"), default=0)
     settled = models.BigIntegerField(_("settled by us"), default=0)
     released = models.JSONField(_("released by us"), default=dict)
     in_flight = models.BigIntegerField(_("in flight"), default=0)
-    uncounted = models.BigIntegerField(
-        _("lost with its counters"),
-        default=0,
-        help_text=_("Calls that we settled, and that a Triton had counted which ended before anybody asked it."),
-    )
-    drift = models.BigIntegerField(
-        _("unexplained drift"),
-        default=0,
-        help_text=_(
-            "Above zero: calls that Triton delivered and that are none of ours. "
-            "Below zero: calls that we settled and that Triton never delivered."
-        ),
-    )
+    uncounted = models.BigIntegerField(_("lost in restarts"), default=0)
+    drift = models.BigIntegerField(_("unexplained drift"), default=0)
     drift_since = models.DateTimeField(_("drifting since"), null=True)
     reported = models.BigIntegerField(_("drift last logged"), default=0)
     # How many calls more the next check may count as lost: those that were under way when a counter ended or began.
@@ -85,7 +76,7 @@ class UsageReconciliation(models.Model):
 
     class Meta:
         verbose_name = _("usage reconciliation")
-        verbose_name_plural = _("usage reconciliation")
+        verbose_name_plural = _("usage reconciliations")
 
     def __str__(self) -> str:
         return str(self.version)

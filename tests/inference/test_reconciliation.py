@@ -490,7 +490,7 @@ class TestPage:
         released = {"CANCELLED": 2, "EXPIRED": 1300}
         UsageReconciliation.objects.create(version=version, since=timezone.now(), released=released)
 
-        assert "EXPIRED 1300, CANCELLED 2" in operator.get(self.PAGE).content.decode()
+        assert "EXPIRED 1,300, CANCELLED 2" in operator.get(self.PAGE).content.decode()
 
     def test_before_the_first_comparison_it_says_so(self, operator: Client) -> None:
         assert "Nothing has been compared yet" in operator.get(self.PAGE).content.decode()
