@@ -7,15 +7,18 @@ from typing import Any
 
 import strawberry
 import strawberry_django
+from django.db.models import QuerySet
 from strawberry import relay
 
 from inference.tensors import unpack
 from marketplace.metering import models as metering
 from marketplace.metering import receipts
+from marketplace.metering.budgets import current_spending
 from marketplace.metering.models import HoldState
 
 from .catalog import Model, ModelVersion
 from .connections import Order
+from .context import Info
 from .nodes import ByPrimaryKey
 from .tensors import Tensor
 
@@ -39,6 +42,49 @@ class Quota:
     @strawberry.field
     def remaining(self) -> Decimal:
         return self.limit - self.settled - self.held
+
+
+@strawberry.type(
+    description="A calendar month (UTC) of a budget. At every instant: limit = settled + held + remaining."
+)
+class Spending:
+    period_start: datetime
+    period_end: datetime
+    limit: Money
+    settled: Money = strawberry.field(description="For calls that were delivered.")
+    held: Money = strawberry.field(description="Set aside for calls that run now.")
+
+    @strawberry.field
+    def remaining(self) -> Money:
+        return Money(amount=self.limit.amount - self.settled.amount - self.held.amount, currency=self.limit.currency)
+
+
+@strawberry_django.type(
+    metering.Budget,
+    description="What calls past included units may cost in a calendar month (UTC), on plans in its currency: a "
+    "tenant's spending cap, or the budget of one API key. It counts from when it was set.",
+)
+class Budget:
+    @classmethod
+    def get_queryset(cls, queryset: "QuerySet[metering.Budget]", info: Info) -> "QuerySet[metering.Budget]":
+        return queryset.order_by("currency")
+
+    @strawberry_django.field(only=["amount", "currency"])
+    def amount(self: Any) -> Money:
+        return Money(amount=self.amount, currency=self.currency)
+
+    @strawberry_django.field(annotate=current_spending(), only=["amount", "currency"], description="This month.")
+    def spending(self: Any) -> Spending:
+        def money(amount: Decimal) -> Money:
+            return Money(amount=amount, currency=self.currency)
+
+        return Spending(
+            period_start=self.spending_start,
+            period_end=self.spending_end,
+            limit=money(self.spending_limit),
+            settled=money(self.spending_settled),
+            held=money(self.spending_held),
+        )
 
 
 @strawberry.enum

@@ -12,6 +12,7 @@ from marketplace.catalog.models import ModelTask, Visibility
 from marketplace.errors import ValidationProblem
 from marketplace.publishing import actions, plans
 from marketplace.subscriptions import models as subscriptions
+from marketplace.subscriptions.models import MeteredUnit
 
 from .catalog import Model, ModelVersion
 from .context import Info
@@ -50,6 +51,10 @@ class CreatePlanInput:
     )
     requests_per_second: int
     burst: int = strawberry.field(description="How many calls may come at once.")
+    unit: MeteredUnit = MeteredUnit.CALL
+    max_concurrency: int | None = strawberry.field(
+        default=None, description="How many calls may run at the same time; null: as many as the rate lets through."
+    )
 
 
 @strawberry.input
@@ -139,6 +144,8 @@ class PublishingMutation:
             overage_price=None if overage is None else overage.amount,
             requests_per_second=input.requests_per_second,
             burst=input.burst,
+            unit=input.unit,
+            max_concurrency=input.max_concurrency,
         )
         return CreatePlanPayload(row=subscriptions.Plan.objects.filter(pk=plan.pk))
 

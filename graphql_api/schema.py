@@ -19,6 +19,7 @@ from marketplace.metering import models as metering
 from marketplace.subscriptions import models as subscriptions
 from marketplace.tenants import models as tenants
 
+from .budgets import BudgetsMutation
 from .catalog import CatalogQuery, Model, ModelVersion, Publisher
 from .context import Info
 from .errors import PROBLEMS
@@ -79,7 +80,7 @@ class Query(NodeQuery, TenantsQuery, CatalogQuery):
 
 
 @strawberry.type
-class Mutation(SubscriptionsMutation, TenantsMutation, PublishingMutation, InvocationMutation):
+class Mutation(SubscriptionsMutation, TenantsMutation, BudgetsMutation, PublishingMutation, InvocationMutation):
     pass
 
 

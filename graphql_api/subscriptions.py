@@ -12,7 +12,7 @@ from strawberry import relay
 from marketplace.metering.current import current_quota
 from marketplace.subscriptions import actions
 from marketplace.subscriptions import models as subscriptions
-from marketplace.subscriptions.models import ModelSubscriptionStatus
+from marketplace.subscriptions.models import MeteredUnit, ModelSubscriptionStatus
 
 from .catalog import Model
 from .connections import Order
@@ -23,6 +23,11 @@ from .mutation import expected_failures
 from .nodes import ByPrimaryKey, primary_key
 
 strawberry.enum(ModelSubscriptionStatus)
+strawberry.enum(
+    MeteredUnit,
+    description="What one unit is: a call, an element of its input tensors (all together), or a second that the model "
+    "took.",
+)
 
 NEWEST_CONTRACT_FIRST = Order("subscribed", ("created_at", "id"))
 
@@ -30,9 +35,13 @@ NEWEST_CONTRACT_FIRST = Order("subscribed", ("created_at", "id"))
 @strawberry_django.type(subscriptions.Plan, description="What a publisher offers for one model.")
 class Plan(ByPrimaryKey, relay.Node):
     name: str
+    unit: MeteredUnit
     included_units: Decimal = strawberry_django.field(description="Per period.")
     requests_per_second: int
     burst: int
+    max_concurrency: int | None = strawberry_django.field(
+        description="How many calls may run at the same time; null: as many as the rate lets through."
+    )
 
     @strawberry_django.field(only=["price", "currency"], description="Per period.")
     def price(self: Any) -> Money:

@@ -12,6 +12,7 @@ from strawberry import relay
 
 from marketplace.access import PERMISSIONS, Principal, TenantRole
 from marketplace.errors import PermissionDenied
+from marketplace.metering import budgets
 from marketplace.metering import models as metering
 from marketplace.subscriptions import models as subscriptions
 from marketplace.tenants import actions
@@ -21,7 +22,7 @@ from marketplace.tenants.authentication import SESSION_TENANT, principal_from_se
 from .connections import Connection, Order, own
 from .context import Info
 from .errors import Problem
-from .metering import LATEST_FIRST, Invocation
+from .metering import LATEST_FIRST, Budget, Invocation
 from .mutation import expected_failures
 from .nodes import ByPrimaryKey, primary_key
 from .subscriptions import NEWEST_CONTRACT_FIRST, ModelSubscription
@@ -48,6 +49,10 @@ class ApiKey(ByPrimaryKey, relay.Node):
     last_used_at: datetime | None
     expires_at: datetime | None
     revoked_at: datetime | None
+    budgets: list[Budget] = strawberry_django.field(
+        description="What its calls past included units may cost in a month, in each currency; none: no limit but the "
+        "tenant's spending caps."
+    )
 
 
 @strawberry_django.type(accounts.Tenant, description="An organisation, as its own members see it.")
@@ -74,6 +79,13 @@ class Tenant(ByPrimaryKey, relay.Node):
         "Latest first.",
     )
 
+    @strawberry_django.field(
+        graphql_type=list[Budget],
+        description="What all calls past included units may cost in a month, in each currency; none: no limit.",
+    )
+    def spending_caps(self: Any, info: Info) -> "QuerySet[metering.Budget]":
+        return _own(metering.Budget.objects.filter(api_key=None), self, info.context.principal)
+
 
 def _own(rows: Any, tenant: accounts.Tenant, principal: Principal) -> "QuerySet[Any]":
     """The tenant's rows, when it is the tenant acted for; of another one not even a query."""
@@ -86,6 +98,7 @@ class ViewerPermission(Enum):
     INVOKE = "INVOKE"
     MANAGE_API_KEYS = "MANAGE_API_KEYS"
     MANAGE_SUBSCRIPTIONS = "MANAGE_SUBSCRIPTIONS"
+    MANAGE_SPENDING = "MANAGE_SPENDING"
     MANAGE_MEMBERS = "MANAGE_MEMBERS"
     PUBLISH = "PUBLISH"
 
@@ -175,6 +188,7 @@ class TenantsMutation:
     @strawberry.mutation
     @expected_failures(CreateApiKeyPayload)
     def create_api_key(self, info: Info, input: CreateApiKeyInput) -> CreateApiKeyPayload:
+        budgets.require_no_budget_of_its_own(info.context.principal)
         key, secret = actions.create_api_key(
             info.context.principal, name=input.name, role=input.role, expires_at=input.expires_at
         )

@@ -25,6 +25,7 @@ class Permission(enum.Enum):
     INVOKE = gettext_lazy("invoke models")
     MANAGE_API_KEYS = gettext_lazy("manage API keys")
     MANAGE_SUBSCRIPTIONS = gettext_lazy("subscribe and cancel")
+    MANAGE_SPENDING = gettext_lazy("set spending limits")
     MANAGE_MEMBERS = gettext_lazy("manage members")
     PUBLISH = gettext_lazy("publish models")
 
@@ -33,7 +34,7 @@ PERMISSIONS: dict[TenantRole, frozenset[Permission]] = {
     TenantRole.OWNER: frozenset(Permission),
     TenantRole.ADMIN: frozenset(Permission),
     TenantRole.DEVELOPER: frozenset({Permission.INVOKE, Permission.MANAGE_API_KEYS, Permission.PUBLISH}),
-    TenantRole.BILLING: frozenset({Permission.MANAGE_SUBSCRIPTIONS}),
+    TenantRole.BILLING: frozenset({Permission.MANAGE_SUBSCRIPTIONS, Permission.MANAGE_SPENDING}),
     TenantRole.VIEWER: frozenset(),
 }
 

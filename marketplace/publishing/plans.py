@@ -11,12 +11,15 @@ from django.utils.translation import gettext as _
 from marketplace.access import Principal
 from marketplace.catalog.models import MLModel
 from marketplace.errors import ValidationProblem
-from marketplace.subscriptions.models import MAX_UNITS, ModelSubscription, Plan
+from marketplace.subscriptions.models import MAX_UNITS, MeteredUnit, ModelSubscription, Plan
 
 from .ownership import own_model, own_plan
 from .validation import check, input_path, save
 
-PLAN_TERMS = ("price", "currency", "included_units", "overage_price", "requests_per_second", "burst")
+PLAN_TERMS = (
+    *("price", "currency", "unit", "included_units", "overage_price"),
+    *("requests_per_second", "burst", "max_concurrency"),
+)
 
 
 @transaction.atomic
@@ -31,8 +34,10 @@ def create_plan(
     burst: int,
     overage_price: Decimal | None = None,
     currency: str = "USD",
+    unit: str = MeteredUnit.CALL,
+    max_concurrency: int | None = None,
 ) -> Plan:
-    """On offer at once. `price` per month and `overage_price` per unit are in `currency` (ISO 4217)."""
+    """On offer at once. `price` per month and `overage_price` per `unit` are in `currency` (ISO 4217)."""
     model = own_model(principal, MLModel.objects.by_ref(model_ref))
     plan = Plan(
         model=model,
@@ -43,6 +48,8 @@ def create_plan(
         overage_price=overage_price,
         requests_per_second=requests_per_second,
         burst=burst,
+        unit=unit,
+        max_concurrency=max_concurrency,
         position=model.plans.count(),
     )
     _check(plan)
@@ -62,6 +69,8 @@ def update_plan(
     burst: int,
     overage_price: Decimal | None,
     currency: str,
+    unit: str,
+    max_concurrency: int | None,
 ) -> Plan:
     """A plan that tenants are on keeps its terms, for they are a contract: only its name may still change."""
     # The lock holds back whoever subscribes at this moment, until these terms are the ones that they agree to.
@@ -69,6 +78,7 @@ def update_plan(
     before = [getattr(plan, term) for term in PLAN_TERMS]
     plan.name, plan.price, plan.currency, plan.included_units = name.strip(), price, currency, included_units
     plan.overage_price, plan.requests_per_second, plan.burst = overage_price, requests_per_second, burst
+    plan.unit, plan.max_concurrency = unit, max_concurrency
     _check(plan)
     if before != [getattr(plan, term) for term in PLAN_TERMS] and (
         ModelSubscription.objects.current().filter(plan=plan).exists()

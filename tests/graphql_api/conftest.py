@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from marketplace.access import TenantRole
 from marketplace.catalog.models import Visibility
+from marketplace.metering.models import Budget
 from marketplace.tenants.models import ApiKey
 from tests import factories
 from tests.graphql_api.caller import Caller
@@ -40,6 +41,8 @@ class Marketplace:
         self.subscription = factories.subscription(self.acme, self.plan)
         self.invocation = factories.hold(self.acme, self.version)
         self.key = factories.api_key_row(self.acme, name="production")
+        self.cap = Budget.objects.create(tenant=self.acme, amount=10, currency="USD")
+        self.budget = Budget.objects.create(tenant=self.acme, api_key=self.key, amount=1, currency="USD")
         self.alice = factories.member(self.acme, TenantRole.OWNER)
         self.owner = Caller(user=self.alice)
         self.colleague = Caller(user=factories.member(self.acme, TenantRole.VIEWER))

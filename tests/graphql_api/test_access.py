@@ -98,6 +98,28 @@ MUTATIONS: dict[str, Row] = {
         (SEES, DENIED, NOT_FOUND, NOT_FOUND, SIGN_IN),
         ids("ApiKey", "key"),
     ),
+    "setSpendingCap": Row(
+        'mutation { setSpendingCap(input: {amount: "5"}) { tenant { id } errors { code } } }',
+        (SEES, DENIED, SEES, SEES, SIGN_IN),
+    ),
+    "removeSpendingCap": Row(
+        'mutation { removeSpendingCap(input: {currency: "USD"}) { tenant { id } errors { code } } }',
+        (SEES, DENIED, NOT_FOUND, NOT_FOUND, SIGN_IN),
+    ),
+    "setApiKeyBudget": Row(
+        """mutation ($id: ID!) {
+          setApiKeyBudget(input: {apiKey: $id, amount: "5"}) { apiKey { id } errors { code } }
+        }""",
+        (SEES, DENIED, NOT_FOUND, NOT_FOUND, SIGN_IN),
+        ids("ApiKey", "key"),
+    ),
+    "removeApiKeyBudget": Row(
+        """mutation ($id: ID!) {
+          removeApiKeyBudget(input: {apiKey: $id, currency: "USD"}) { apiKey { id } errors { code } }
+        }""",
+        (SEES, DENIED, NOT_FOUND, NOT_FOUND, SIGN_IN),
+        ids("ApiKey", "key"),
+    ),
     "actForTenant": Row(
         "mutation ($id: ID!) { actForTenant(input: {tenant: $id}) { viewer { role } errors { code } } }",
         (SEES, SEES, NOT_FOUND, NOT_FOUND, SIGN_IN),
@@ -153,6 +175,12 @@ LINKS: dict[str, Row] = {
     "Tenant.modelSubscriptions": Row(VIEWER % "modelSubscriptions", OWN_TENANT),
     "Tenant.apiKeys": Row(VIEWER % "apiKeys", OWN_TENANT),
     "Tenant.invocations": Row(VIEWER % "invocations", OWN_TENANT),
+    "Tenant.spendingCaps": Row("{ viewer { tenant { spendingCaps { amount { amount } } } } }", OWN_TENANT),
+    "ApiKey.budgets": Row(
+        "query ($id: ID!) { node(id: $id) { ... on ApiKey { budgets { amount { amount } } } } }",
+        OWN_TENANT,
+        ids("ApiKey", "key"),
+    ),
     "Publisher.models": Row('{ publisher(slug: "openlab") { models { edges { node { id } } } } }', EVERYBODY),
     "Model.versions": Row('{ model(ref: "openlab/digits") { versions { edges { node { id } } } } }', EVERYBODY),
     "Model.liveVersion": Row('{ model(ref: "openlab/digits") { liveVersion { id } } }', EVERYBODY),
@@ -200,9 +228,11 @@ PLAIN: dict[str, str] = {
     "subscriberCount",
     "ModelVersion": "id number status format sha256 sizeBytes releaseNotes createdAt inputs outputs",
     "TensorSpec": "name datatype shape contentType labels example exampleShape",
-    "Plan": "id name price includedUnits overagePrice requestsPerSecond burst",
+    "Plan": "id name price unit includedUnits overagePrice requestsPerSecond burst maxConcurrency",
     "Money": "amount currency",
     "ModelSubscription": "id status createdAt",
+    "Budget": "amount spending",
+    "Spending": "periodStart periodEnd limit settled held remaining",
     "Quota": "periodStart periodEnd limit settled held remaining",
     "Invocation": "id status outputs units latencyMs createdAt receipt",
     "Tensor": "name datatype shape data base64",

@@ -27,7 +27,8 @@ CREATE_PLAN = """
 mutation ($input: CreatePlanInput!) {
   createPlan(input: $input) {
     plan {
-      name price { amount currency } includedUnits overagePrice { amount currency } requestsPerSecond burst
+      name price { amount currency } unit includedUnits overagePrice { amount currency }
+      requestsPerSecond burst maxConcurrency
     }
     errors { __typename code message path }
   }
@@ -110,10 +111,12 @@ class TestCreatePlan:
             "plan": {
                 "name": "Free",
                 "price": {"amount": "9.9", "currency": "USD"},
+                "unit": "CALL",
                 "includedUnits": "1000",
                 "overagePrice": None,
                 "requestsPerSecond": 10,
                 "burst": 20,
+                "maxConcurrency": None,
             },
             "errors": [],
         }
@@ -123,9 +126,17 @@ class TestCreatePlan:
         plan = offered(marketplace.publisher, price={"amount": "5", "currency": "EUR"}, overagePrice=money)["plan"]
         assert plan["overagePrice"] == money
 
+    @pytest.mark.parametrize("unit", ["ELEMENT", "SECOND"])
+    def test_it_may_count_something_else_than_calls_and_limit_how_many_run(
+        self, marketplace: Marketplace, unit: str
+    ) -> None:
+        plan = offered(marketplace.publisher, unit=unit, maxConcurrency=4)["plan"]
+        assert (plan["unit"], plan["maxConcurrency"]) == (unit, 4)
+
     @pytest.mark.parametrize(
         ("change", "path"),
         [
+            ({"maxConcurrency": 0}, "input.maxConcurrency"),
             ({"name": ""}, "input.name"),
             ({"name": "Scale"}, "input.name"),
             ({"price": {"amount": "-1"}}, "input.price.amount"),

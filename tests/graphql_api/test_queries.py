@@ -3,6 +3,7 @@
 import pytest
 
 from marketplace.access import TenantRole
+from marketplace.metering.models import Budget
 from marketplace.tenants.models import Tenant
 from tests import factories
 from tests.graphql_api.caller import Caller
@@ -15,7 +16,7 @@ EXPLORE = """
       id ref displayName summary task tags license subscriberCount publisher { name slug }
       liveVersion { number inputs { name datatype shape } outputs { name labels } }
       versions(first: 3) { totalCount edges { node { number inputs { name } } } }
-      plans { name price { amount currency } overagePrice { amount } }
+      plans { name price { amount currency } unit overagePrice { amount } maxConcurrency }
       viewerSubscription { status plan { name } quota { limit remaining } }
     } }
   }
@@ -32,8 +33,13 @@ USAGE = """
     invocations(first: 50) {
       edges { node { status units latencyMs createdAt model { ref publisher { slug } } version { number } } }
     }
-    apiKeys(first: 50) { edges { node { name prefix role } } }
+    apiKeys(first: 50) { edges { node { name prefix role budgets { ...Month } } } }
+    spendingCaps { ...Month }
   } }
+}
+fragment Month on Budget {
+  amount { amount currency }
+  spending { periodStart limit { amount } settled { amount } held { amount } remaining { amount } }
 }"""
 
 MODEL = """
@@ -58,7 +64,8 @@ def stock(openlab: Tenant, acme: Tenant, first: int, count: int) -> None:
         factories.plan(model)
         factories.subscription(acme, plan)
         factories.hold(acme, version)
-        factories.api_key(acme)
+        Budget.objects.create(tenant=acme, api_key=factories.api_key_row(acme), amount=1, currency="USD")
+        Budget.objects.create(tenant=acme, amount=1, currency=f"X{chr(65 + number // 26)}{chr(65 + number % 26)}")
 
 
 @pytest.fixture
@@ -76,8 +83,8 @@ def alice(tenants: tuple[Tenant, Tenant]) -> Caller:
     [
         # models; inputs and outputs of the live versions; versions; their inputs; plans; subscriptions; the count
         pytest.param(EXPLORE, 8, id="explore"),
-        # tenant; subscriptions; their count; invocations; keys
-        pytest.param(USAGE, 5, id="usage"),
+        # tenant; subscriptions; their count; invocations; keys; their budgets; spending caps
+        pytest.param(USAGE, 7, id="usage"),
         # model; versions; inputs; outputs; plans
         pytest.param(MODEL, 5, id="model"),
         # models with their publishers; those publishers' models

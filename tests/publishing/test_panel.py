@@ -32,6 +32,8 @@ PLAN = {
     "overage_price": "",
     "requests_per_second": "100",
     "burst": "200",
+    "unit": "CALL",
+    "max_concurrency": "",
 }
 # What the tables below a model's form send along.
 TABLES = {f"{table}-{number}_FORMS": "0" for table in ("versions", "plans") for number in ("TOTAL", "INITIAL")}

@@ -20,6 +20,8 @@ TERMS = {
     "overage_price": Decimal("0.01"),
     "requests_per_second": 10,
     "burst": 20,
+    "unit": "SECOND",
+    "max_concurrency": 4,
 }
 
 
@@ -71,6 +73,9 @@ def test_without_an_overage_price_calls_past_the_quota_are_refused(owner, model)
         ({"requests_per_second": 2**31}, "input.requestsPerSecond"),
         ({"burst": 0}, "input.burst"),
         ({"burst": 2**31}, "input.burst"),
+        ({"unit": "TOKEN"}, "input.unit"),
+        ({"max_concurrency": 0}, "input.maxConcurrency"),
+        ({"max_concurrency": 2**31}, "input.maxConcurrency"),
     ],
 )
 def test_each_wrong_field_is_named_and_nothing_is_written(owner, model, change, path):
@@ -94,11 +99,14 @@ def test_a_plan_without_subscribers_may_change(owner, model):
     assert (plan.name, plan.price) == ("Start", Decimal(5))
 
 
-def test_a_plan_with_subscribers_keeps_its_terms_and_may_be_renamed(owner, model):
+@pytest.mark.parametrize(
+    "change", [{"included_units": Decimal(10)}, {"unit": "CALL"}, {"max_concurrency": 3}, {"max_concurrency": None}]
+)
+def test_a_plan_with_subscribers_keeps_its_terms_and_may_be_renamed(owner, model, change):
     plan = create_plan(owner, model_ref="openlab/digits", name="Free", **TERMS)
     factories.subscription(factories.tenant(), plan)
     with pytest.raises(ValidationProblem, match="offer a new one"):
-        update_plan(owner, plan_id=plan.pk, name="Free", **TERMS | {"included_units": Decimal(10)})
+        update_plan(owner, plan_id=plan.pk, name="Free", **TERMS | change)
     assert update_plan(owner, plan_id=plan.pk, name="Start", **TERMS).name == "Start"
 
 

@@ -21,7 +21,7 @@ from marketplace.publishing import actions
 from marketplace.subscriptions.models import Plan
 
 from .forms import MLModelForm
-from .site import PanelAdmin, principal_of, publisher_site, shown
+from .site import PanelAdmin, principal_of, publisher_site, shown, shown_units
 
 STATUS_COLOURS = {
     ModelVersionStatus.LIVE: "success",
@@ -62,7 +62,7 @@ class PlanInline(PanelInline):
 
     @display(description=gettext_lazy("Included units"))
     def units(self, plan: Plan) -> str:
-        return shown(plan.included_units)
+        return shown_units(plan, plan.included_units)
 
 
 def _link(page: str, row: models.Model, text: str) -> str:

@@ -18,7 +18,7 @@ from marketplace.subscriptions import sharing
 from marketplace.subscriptions.models import ModelSubscription, ModelSubscriptionStatus, Plan
 
 from .forms import GrantForm, PlanForm
-from .site import PanelAdmin, principal_of, publisher_site, shown
+from .site import PER_UNIT, PanelAdmin, principal_of, publisher_site, shown, shown_units
 
 
 @admin.register(Plan, site=publisher_site)
@@ -41,17 +41,22 @@ class PlanAdmin(PanelAdmin):
 
     @display(description=gettext_lazy("Included units"), ordering="included_units")
     def units(self, plan: Plan) -> str:
-        return shown(plan.included_units)
+        return shown_units(plan, plan.included_units)
 
     @display(description=gettext_lazy("Past them"), ordering="overage_price")
     def overage(self, plan: Plan) -> str:
         if plan.overage_price is None:
             return _("refused")
-        return _("%(price)s %(currency)s each") % {"price": shown(plan.overage_price), "currency": plan.currency}
+        return f"{shown(plan.overage_price)} {plan.currency} {PER_UNIT[plan.unit]}"
 
     @display(description=gettext_lazy("Rate"), ordering="requests_per_second")
     def rate(self, plan: Plan) -> str:
-        return _("%(rate)d a second, %(burst)d at once") % {"rate": plan.requests_per_second, "burst": plan.burst}
+        text = (
+            _("%(rate)d calls a second, %(burst)d at once")
+            if plan.max_concurrency is None
+            else _("%(rate)d calls a second, %(burst)d at once, %(most)d running")
+        )
+        return text % {"rate": plan.requests_per_second, "burst": plan.burst, "most": plan.max_concurrency}
 
     @display(description=gettext_lazy("On offer"), boolean=True, ordering="hidden_at")
     def offered(self, plan: Plan) -> bool:
@@ -128,13 +133,13 @@ class SubscriberAdmin(PanelAdmin):
     def shown_status(self, contract: ModelSubscription) -> tuple[str, str]:
         return contract.status, contract.get_status_display()
 
-    @display(description=gettext_lazy("Units used this month"))
+    @display(description=gettext_lazy("Used this month"))
     def used(self, contract: ModelSubscription) -> str:
         now = timezone.now()
         # Metering is no room of publishing's: the rows come by way of the relation, a month each.
         months = getattr(contract, "quotas").all()  # noqa: B009
         used = [month.settled for month in months if month.period_start <= now < month.period_end]
-        return shown(sum(used, Decimal(0)))
+        return shown_units(contract.plan, sum(used, Decimal(0)))
 
 
 @admin.register(MLModelGroupObjectPermission, site=publisher_site)

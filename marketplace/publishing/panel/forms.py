@@ -69,10 +69,12 @@ class PlanForm(ActionForm):
             "name",
             "price",
             "currency",
+            "unit",
             "included_units",
             "overage_price",
             "requests_per_second",
             "burst",
+            "max_concurrency",
         )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.formats import number_format
+from django.utils.functional import Promise
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -19,7 +20,7 @@ from marketplace.access import Permission, Principal
 from marketplace.catalog.models import MLModel, ModelVersion, ModelVersionStatus
 from marketplace.console import Console, ConsoleAdmin
 from marketplace.errors import MarketplaceError
-from marketplace.subscriptions.models import ModelSubscription, ModelSubscriptionStatus
+from marketplace.subscriptions.models import MeteredUnit, ModelSubscription, ModelSubscriptionStatus, Plan
 from marketplace.tenants.authentication import principal_from_session
 from marketplace.tenants.models import Tenant
 
@@ -96,6 +97,23 @@ publisher_site = PublisherSite(name="publish")
 def shown(number: Decimal) -> str:
     """Without the zeros that only say how many digits the column has."""
     return number_format(number.normalize(), force_grouping=True)
+
+
+# What a plan counts, as in "1,000 calls" and "0.01 USD a call".
+UNITS: dict[str, Promise] = {
+    MeteredUnit.CALL: gettext_lazy("calls"),
+    MeteredUnit.ELEMENT: gettext_lazy("elements of the input"),
+    MeteredUnit.SECOND: gettext_lazy("seconds of compute"),
+}
+PER_UNIT: dict[str, Promise] = {
+    MeteredUnit.CALL: gettext_lazy("per call"),
+    MeteredUnit.ELEMENT: gettext_lazy("per element of the input"),
+    MeteredUnit.SECOND: gettext_lazy("per second of compute"),
+}
+
+
+def shown_units(plan: Plan, number: Decimal) -> str:
+    return f"{shown(number)} {UNITS[plan.unit]}"
 
 
 class PanelAdmin(ConsoleAdmin):
