@@ -2,7 +2,8 @@
 -- come in the order of the questions.
 -- Locks, everywhere: quotas by id, budgets' spendings by id, holds by id, idempotency keys by tenant and key, the ledger.
 -- Plans are fixed (index scans in nested loops; OFFSET 0 and scalar subqueries keep lookups by key what they are): a batch
--- has few rows, the tables may have millions, and statistics taken while they were empty must not decide.
+-- has few rows, the tables may have millions, and statistics taken while they were empty must not decide. Holds are found by
+-- their ids alone: with their state or an order beside it, another index may be read from end to end instead.
 -- lock_timeout: somebody who sits on one tenant's row must not keep the whole batch; its calls are then asked one by one.
 
 DROP FUNCTION metering_admit(uuid, uuid, uuid, uuid, uuid, numeric, text, bytea, double precision);
@@ -394,13 +395,13 @@ BEGIN
                CASE h.unit WHEN 'SECOND' THEN least(h.units, ceil(a.latency::numeric) / 1000) ELSE h.units END AS units
           FROM unnest(p_holds, p_latencies, p_answers, p_answer_digests)
                WITH ORDINALITY AS a (hold, latency, answer, answer_digest, position)
-          JOIN metering_hold h ON h.id = a.hold AND h.state IN ('held', 'executing')
+          JOIN LATERAL (SELECT * FROM metering_hold WHERE id = a.hold OFFSET 0) AS h ON h.state IN ('held', 'executing')
     ), done AS (
         UPDATE metering_hold h
            SET state = 'settled', charged = a.units, finished_at = moment, latency_ms = a.latency, answer_digest = a.answer_digest,
                -- Rounded up: of what was counted for a budget, never too much is given back.
                price = CASE WHEN a.units < a.held THEN ceil(a.price * a.units / a.held * 1e9) / 1e9 ELSE a.price END
-          FROM asked a WHERE h.id = a.hold
+          FROM asked a WHERE h.id = ANY (p_holds) AND h.id = a.hold
         RETURNING h.id, h.tenant_id, h.version_id, h.quota_id, h.plan_id, h.price, h.spending_id, h.key_spending_id,
                   a.price AS price_held, a.held, a.units, a.answer, a.position
     ), priced AS (
@@ -444,10 +445,11 @@ DECLARE
 BEGIN
     PERFORM metering_lock_holds(p_holds);
     WITH asked AS (
-        SELECT * FROM unnest(p_holds, p_because) WITH ORDINALITY AS a (hold, because, position)
+        SELECT a.* FROM unnest(p_holds, p_because) WITH ORDINALITY AS a (hold, because, position)
+          JOIN LATERAL (SELECT * FROM metering_hold WHERE id = a.hold OFFSET 0) AS h ON h.state IN ('held', 'executing')
     ), done AS (
         UPDATE metering_hold h SET state = 'released', released_because = a.because, finished_at = clock_timestamp()
-          FROM asked a WHERE h.id = a.hold AND h.state IN ('held', 'executing')
+          FROM asked a WHERE h.id = ANY (p_holds) AND h.id = a.hold
         RETURNING h.id, h.quota_id, h.units, h.price, h.spending_id, h.key_spending_id, a.position
     ), moved AS (
         UPDATE metering_quota q SET held = q.held - t.units, running = q.running - t.calls
@@ -458,7 +460,8 @@ BEGIN
                   FROM done CROSS JOIN LATERAL (VALUES (spending_id), (key_spending_id)) AS of (spending) GROUP BY spending) AS t
          WHERE s.id = t.spending
     )
-    SELECT array_agg(a.position = ANY (ARRAY(SELECT position FROM done)) ORDER BY a.position) INTO answers FROM asked a;
+    SELECT array_agg(a.position = ANY (ARRAY(SELECT position FROM done)) ORDER BY a.position) INTO answers
+      FROM unnest(p_holds) WITH ORDINALITY AS a (hold, position);
     RETURN answers;
 END $$;
 
@@ -475,10 +478,10 @@ BEGIN
     moment := clock_timestamp();
     WITH asked AS (
         SELECT a.*, h.charged AS units FROM unnest(p_holds) WITH ORDINALITY AS a (hold, position)
-          JOIN metering_hold h ON h.id = a.hold AND h.state = 'settled'
+          JOIN LATERAL (SELECT * FROM metering_hold WHERE id = a.hold OFFSET 0) AS h ON h.state = 'settled'
     ), done AS (
         UPDATE metering_hold h SET state = 'released', released_because = p_because, charged = 0, finished_at = moment
-          FROM asked a WHERE h.id = a.hold
+          FROM asked a WHERE h.id = ANY (p_holds) AND h.id = a.hold
         RETURNING h.id, h.tenant_id, h.version_id, h.quota_id, h.plan_id, h.price, h.spending_id, h.key_spending_id, a.units, a.position
     ), priced AS (
         SELECT d.*, m.publisher_id, coalesce(p.currency, 'USD') AS currency,
@@ -518,7 +521,7 @@ DECLARE
     spendings bigint[];
 BEGIN
     SELECT array_agg(DISTINCT quota_id), array_agg(DISTINCT spending_id) || array_agg(DISTINCT key_spending_id) INTO quotas, spendings
-      FROM metering_hold WHERE id = ANY (p_holds);
+      FROM (SELECT * FROM metering_hold WHERE id = ANY (p_holds) OFFSET 0) AS h;
     PERFORM FROM metering_quota WHERE id = ANY (quotas) ORDER BY id FOR UPDATE;
     PERFORM FROM metering_spending WHERE id = ANY (spendings) ORDER BY id FOR UPDATE;
     PERFORM FROM metering_hold WHERE id = ANY (p_holds) ORDER BY id FOR NO KEY UPDATE;
