@@ -27,6 +27,9 @@ def _parameters() -> dict[str, Any]:
     settings = django_connection.settings_dict
     names = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host", "PORT": "port"}
     options = {key: value for key, value in settings["OPTIONS"].items() if key != "pool"}
+    # Foreign keys are checked at COMMIT, by plans that a connection makes once. Made while a table was small, they read
+    # all of it from then on, for each row: by way of an index or not at all.
+    options["options"] = f"{options.get('options', '')} -c enable_seqscan=off"
     return {libpq: settings[django] for django, libpq in names.items() if settings[django]} | options
 
 

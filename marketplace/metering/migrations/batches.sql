@@ -395,7 +395,7 @@ BEGIN
                CASE h.unit WHEN 'SECOND' THEN least(h.units, ceil(a.latency::numeric) / 1000) ELSE h.units END AS units
           FROM unnest(p_holds, p_latencies, p_answers, p_answer_digests)
                WITH ORDINALITY AS a (hold, latency, answer, answer_digest, position)
-          JOIN metering_hold h ON h.id = a.hold AND h.state NOT IN ('settled', 'released') ORDER BY a.hold
+          JOIN LATERAL (SELECT * FROM metering_hold WHERE id = a.hold OFFSET 0) AS h ON h.state NOT IN ('settled', 'released') ORDER BY a.hold
     ), done AS (
         UPDATE metering_hold h
            SET state = 'settled', charged = a.units, finished_at = moment, latency_ms = a.latency, answer_digest = a.answer_digest,
@@ -485,7 +485,7 @@ BEGIN
     moment := clock_timestamp();
     WITH asked AS (
         SELECT a.*, h.charged AS units FROM unnest(p_holds) WITH ORDINALITY AS a (hold, position)
-          JOIN metering_hold h ON h.id = a.hold AND h.state = 'settled' ORDER BY a.hold
+          JOIN LATERAL (SELECT * FROM metering_hold WHERE id = a.hold OFFSET 0) AS h ON h.state = 'settled' ORDER BY a.hold
     ), done AS (
         UPDATE metering_hold h SET state = 'released', released_because = p_because, charged = 0, finished_at = moment
           FROM asked a WHERE h.id = a.hold AND h.state = 'settled'
@@ -528,7 +528,7 @@ DECLARE
     spendings bigint[];
 BEGIN
     SELECT array_agg(DISTINCT quota_id), array_agg(DISTINCT spending_id) || array_agg(DISTINCT key_spending_id) INTO quotas, spendings
-      FROM metering_hold WHERE id = ANY (p_holds);
+      FROM (SELECT * FROM metering_hold WHERE id = ANY (p_holds) OFFSET 0) AS h;
     PERFORM FROM metering_quota WHERE id = ANY (quotas) ORDER BY id FOR UPDATE;
     PERFORM FROM metering_spending WHERE id = ANY (spendings) ORDER BY id FOR UPDATE;
 END $$;
