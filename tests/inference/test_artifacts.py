@@ -129,6 +129,11 @@ class TestEnsemble:
             }
         ]
 
+    def test_all_its_models_bear_the_number_of_the_load(self) -> None:
+        models = triton_models("018f-v1", "ensemble", pipeline(b"{}"), TEXT, load=7)
+
+        assert [set(model.files) for model in models] == [{"7/tokenizer.json"}, {"7/ensemble"}]
+
     @pytest.mark.parametrize(
         "changes",
         [

@@ -169,6 +169,8 @@ async def test_a_server_that_is_not_there_is_unavailable_at_once() -> None:
             await gateway.load(nobody, "018f-v1", {}, {})
         with pytest.raises(ModelUnavailable):
             await gateway.unload(nobody, "018f-v1")
+        with pytest.raises(ModelUnavailable):
+            await gateway.statistics(nobody)
 
 
 async def test_a_server_that_never_answers_is_unavailable_at_the_deadline() -> None:
@@ -208,6 +210,22 @@ async def test_loading_again_and_unloading_again_change_nothing(triton: str, dep
     await gateway.unload(triton, add)
     await gateway.unload(triton, add)
     assert not await gateway.is_model_ready(triton, add)
+
+
+async def test_statistics_count_the_calls_since_a_load_under_its_number(triton: str, deploy: Deploy) -> None:
+    add = await deploy(graphs.add())
+    await gateway.infer(triton, add, SUM, timeout=PATIENCE)
+
+    async def counted() -> list[tuple[int, int]]:
+        statistics = await gateway.statistics(triton)
+        return [(each.version, each.succeeded) for each in statistics if each.model == add]
+
+    assert await counted() == [(1, 1)]
+
+    await gateway.unload(triton, add)
+    for model in triton_models(add, "onnx", graphs.add(), read_signature(graphs.add()), load=1795273249469):
+        await gateway.load(triton, model.name, model.config, model.files)
+    assert await counted() == [(1795273249469, 0)]
 
 
 class TestRestart:
