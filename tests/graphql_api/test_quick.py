@@ -2,12 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 import pytest_asyncio
 from asgiref.sync import sync_to_async
@@ -16,12 +17,14 @@ from django.utils import timezone
 import inference.invocation
 from graphql_api.limits import MAX_ANONYMOUS_BODY_BYTES
 from graphql_api.quick import QuickPath
-from inference import artifacts, deployment
+from inference import artifacts, deployment, versions
 from marketplace.access import TenantRole
-from marketplace.catalog.models import ModelVersion
+from marketplace.catalog.models import MLModel, ModelVersion
 from marketplace.config.asgi import pages
+from marketplace.hints import Hints
+from marketplace.metering.admission import ADMIT, SETTLE
 from marketplace.metering.models import Hold
-from marketplace.tenants.models import ApiKey
+from marketplace.tenants.models import ApiKey, Tenant
 from tests import factories
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -175,6 +178,115 @@ async def test_what_is_unusual_is_left_to_the_view(
 
 async def test_another_method_is_left_to_the_view(site: Site) -> None:
     assert (await site.both(b"", "PUT"))[0].status_code == 405
+
+
+# ---------------------------------------------------------------- what is remembered of the last call
+
+BROKEN = call(inputs=[{"name": "A", "datatype": "FP32", "shape": [1], "data": ["x"]}])
+
+
+def revoke() -> None:
+    ApiKey.objects.update(revoked_at=timezone.now())
+
+
+def expire() -> None:
+    ApiKey.objects.update(expires_at=timezone.now())
+
+
+def forget_the_key() -> None:
+    ApiKey.objects.all().delete()
+
+
+def make_a_viewer() -> None:
+    ApiKey.objects.update(role=TenantRole.VIEWER)
+
+
+def retire() -> None:
+    ModelVersion.objects.update(status="RETIRED")
+
+
+def take_from_the_public() -> None:
+    MLModel.objects.update(visibility="PRIVATE")
+
+
+def rename() -> None:
+    MLModel.objects.update(name="sum")
+
+
+def put_another_in_its_place() -> None:
+    """Under the old one's reference: another live version, with another signature, of another model."""
+    rename()
+    old = MLModel.objects.get()
+    new = factories.version(factories.model(old.publisher, "add"))
+    new.tensors.filter(name="B").update(name="C")
+    factories.subscription(Tenant.objects.get(slug="acme"), factories.plan(new.model))
+
+
+def release_another() -> None:
+    old = ModelVersion.objects.get()
+    ModelVersion.objects.update(status="READY")
+    factories.version(old.model, 2).tensors.filter(name="B").update(name="C")
+
+
+CHANGES = [
+    revoke,
+    expire,
+    forget_the_key,
+    make_a_viewer,
+    retire,
+    take_from_the_public,
+    rename,
+    put_another_in_its_place,
+    release_another,
+]
+
+
+@pytest.mark.parametrize("content", [call(), call(version=1), BROKEN], ids=["live", "numbered", "broken"])
+@pytest.mark.parametrize("change", CHANGES)
+async def test_what_changed_since_the_last_call_is_answered_as_if_there_had_been_none(
+    site: Site, change: Callable[[], None], content: dict[str, Any]
+) -> None:
+    """The change is made past this process's memory, as another process makes it."""
+    await site.send(QuickPath(site.django), call())
+    await site.send(QuickPath(site.django), call(version=1))
+
+    await sync_to_async(change)()
+    _answer, ahead = await site.both(content)
+
+    assert ahead
+    assert not await Hold.objects.filter(state="held").aexists()
+
+
+async def test_the_second_call_asks_for_admission_and_settlement_and_nothing_else(
+    running: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Where it is loaded is asked for once a second, and who knows how long this takes.
+    monkeypatch.setattr(versions, "_endpoints", Hints(most=10, seconds=600))
+    await running.send(QuickPath(running.django), call())
+    asked = []
+    execute = psycopg.AsyncConnection.execute
+
+    async def noted(db: Any, query: Any, *arguments: Any, **named: Any) -> Any:
+        asked.append(query)
+        return await execute(db, query, *arguments, **named)
+
+    monkeypatch.setattr(psycopg.AsyncConnection, "execute", noted)
+    answer = await running.send(QuickPath(running.django), call())
+
+    assert answer.json()["data"]["invokeModel"]["invocation"]["outputs"][0]["data"] == [3.75]
+    assert asked == [ADMIT, SETTLE]
+
+
+async def test_calls_go_to_the_version_that_is_live(site: Site) -> None:
+    await site.send(QuickPath(site.django), call())
+
+    await sync_to_async(release_another)()
+    inputs = [INPUTS[0], INPUTS[1] | {"name": "C"}]
+    await site.send(QuickPath(site.django), call(inputs=inputs))
+    await site.send(QuickPath(site.django), call(inputs=inputs))
+
+    holds = Hold.objects.order_by("created_at").values_list("version__number", flat=True)
+    assert [number async for number in holds] == [1, 2, 2]
 
 
 async def test_the_use_of_a_key_is_noted(site: Site) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from inference import artifacts, deployment, gateway
 from inference.invocation import Invocation, invoke
 from inference.models import Deployment
 from inference.tensors import RawTensor
+from inference.versions import endpoints_of
 from marketplace.access import ANONYMOUS, Principal, TenantRole
 from marketplace.catalog.models import MLModel, ModelVersion
 from marketplace.errors import (
@@ -320,3 +322,20 @@ async def test_a_round_that_waits_runs_after_the_one_under_way(undeployed: Shop)
     assert (await undeployed.call()).outputs
     await ModelVersion.objects.aupdate(status="RETIRED")
     await deployment.reconcile()
+
+
+async def test_where_a_version_is_loaded_is_asked_again_when_all_that_was_known_fails(
+    shop: Shop, settings: Settings, unused_tcp_port: int
+) -> None:
+    """Loaded elsewhere since a moment ago: the hint names the server that is gone."""
+    alive, gone = settings.TRITON_URLS[0], f"127.0.0.1:{unused_tcp_port}"
+    key = await sync_to_async(factories.api_key_row)(shop.consumer)
+    by_key = replace(shop.developer, api_key_id=key.pk)
+    settings.TRITON_URLS = [alive, gone]
+    await Deployment.objects.aupdate(endpoint=gone)
+    assert await endpoints_of(shop.version.pk) == [gone]
+    await Deployment.objects.aupdate(endpoint=alive)
+
+    answer = await shop.call(by_key, hinted=True)
+
+    assert answer.outputs

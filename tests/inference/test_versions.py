@@ -1,5 +1,6 @@
-"""The plain statement finds what ModelVersionQuerySet.callable_by allows, and nothing else."""
+"""The plain statement finds what ModelVersionQuerySet.callable_by allows; admission confirms that and nothing else."""
 
+import asyncio
 from itertools import product
 
 import pytest
@@ -9,6 +10,8 @@ from inference.models import Deployment
 from inference.versions import callable_version
 from marketplace.access import ANONYMOUS, Principal
 from marketplace.catalog.models import ModelVersion, Visibility
+from marketplace.errors import MarketplaceError
+from marketplace.metering.admission import Hint, Moved, admit
 from tests import factories
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -80,3 +83,31 @@ async def test_a_version_comes_with_its_model_its_publisher_and_where_it_is_load
         for field in theirs._meta.concrete_fields:
             if field.attname not in left_out:
                 assert getattr(mine, field.attname) == getattr(theirs, field.attname)
+
+
+async def confirmed(principal: Principal, ref: str, number: int | None, version: ModelVersion) -> bool:
+    """Whether admission takes it that this is the version which the reference names to that principal."""
+    try:
+        await admit(principal, version_id=version.pk, most_seconds=1, hint=Hint(None, ref, number))
+    except Moved:
+        return False
+    except MarketplaceError:
+        return True  # refused for what comes after that, as a subscription that they do not have
+    return True
+
+
+async def test_admission_confirms_a_version_to_whom_it_would_be_found_for_and_to_nobody_else() -> None:
+    catalogue = await sync_to_async(Catalogue)()
+    versions = [version async for version in ModelVersion.objects.select_related("model__publisher")]
+    asked = [
+        (principal, ref, number, version)
+        for principal, version in product(catalogue.principals[1:], versions)
+        for ref in {version.model.ref, "openlab/public", version.model.ref.upper()}
+        for number in {None, version.number, 4}
+    ]
+
+    answers = await asyncio.gather(*(confirmed(*question) for question in asked))
+
+    for (principal, ref, number, version), answer in zip(asked, answers, strict=True):
+        assert answer == (await callable_version(principal, ref, number) == version), (principal, ref, number, version)
+    assert 0 < sum(answers) < len(answers)
