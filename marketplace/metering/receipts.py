@@ -16,7 +16,7 @@ from .signing import NotAuthentic, authentic, sign
 # What a receipt reads of a hold and its neighbours, beside `charge()`.
 RELATED = ("tenant", "version__model__publisher")
 FIELDS = (
-    *("state", "charged", "request_digest", "answer_digest", "created_at", "finished_at"),
+    *("state", "unit", "charged", "request_digest", "answer_digest", "created_at", "finished_at"),
     *("tenant__slug", "version__number", "version__sha256", "version__model__name", "version__model__publisher__slug"),
 )
 
@@ -77,6 +77,7 @@ def _statement(hold: Any) -> dict[str, Any] | None:
         "artifact_sha256": version.sha256,
         "request_sha256": _hex(hold.request_digest),
         "answer_sha256": _hex(hold.answer_digest),
+        "unit": hold.unit,
         "units": _plain(hold.charged),
         "amount": _plain(hold.amount),
         "currency": hold.currency,

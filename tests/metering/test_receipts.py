@@ -102,6 +102,7 @@ def test_a_receipt_says_what_was_called_delivered_and_charged(shop: Shop) -> Non
         "artifact_sha256": shop.version.sha256,
         "request_sha256": REQUEST.hex(),
         "answer_sha256": ANSWER.hex(),
+        "unit": "ELEMENT",
         "units": "2",
         "amount": "0.0005",
         "currency": "USD",
