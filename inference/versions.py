@@ -1,13 +1,18 @@
 """The version that answers a call: one plain statement, where building the ORM's takes longer than running it."""
 
+import asyncio
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 from django.db.models import Field, Model
+from psycopg import AsyncConnection
 
 from marketplace.access import Principal
 from marketplace.catalog.models import MLModel, ModelVersion
 from marketplace.hints import Hints
+from marketplace.metering.batches import Lane, Question, ask_one_by_one_if_need_be
 from marketplace.metering.connections import connection
 from marketplace.tenants.models import Tenant
 
@@ -28,6 +33,8 @@ _AFTER_MODEL = _AFTER_VERSION + len(_COLUMNS["model"])
 _LOADED_ON = "ARRAY(SELECT endpoint FROM inference_deployment d WHERE d.version_id = {} AND d.status = 'READY')"
 _ENDPOINTS = f"SELECT {_LOADED_ON.format('%s')}"
 
+_lanes: "WeakKeyDictionary[asyncio.AbstractEventLoop, Lane[tuple[Any, ...]]]" = WeakKeyDictionary()
+
 # What a version's number and a live version mean changes rarely, and admission confirms it; where it is loaded, nobody
 # else can tell, so that is asked for again each second.
 _hints: "Hints[tuple[UUID | None, str, int | None], ModelVersion]" = Hints(most=1000, seconds=float("inf"))
@@ -35,22 +42,26 @@ _endpoints: Hints[UUID, list[str]] = Hints(most=10_000, seconds=1.0)
 
 # The conditions of ModelVersionQuerySet.callable_by; tests/inference/test_versions.py holds the two together.
 _CALLABLE = f"""
+SELECT found.* FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::uuid[], %s::int[])
+       WITH ORDINALITY AS asked (slug, name, number, tenant, tenant_group, position)
+  LEFT JOIN LATERAL (
 SELECT {_SELECTED},
        {_LOADED_ON.format("version.id")}
   FROM tenants_tenant publisher
   JOIN catalog_mlmodel model ON model.publisher_id = publisher.id
   JOIN catalog_modelversion version ON version.model_id = model.id
- WHERE publisher.slug = %(slug)s AND model.name = %(name)s
-   AND CASE WHEN %(number)s::bigint IS NULL THEN version.status = 'LIVE' ELSE version.number = %(number)s::bigint END
+ WHERE publisher.slug = asked.slug AND model.name = asked.name
+   AND CASE WHEN asked.number IS NULL THEN version.status = 'LIVE' ELSE version.number = asked.number END
    AND version.status IN ('READY', 'LIVE')
-   AND (model.publisher_id = %(tenant)s::uuid
+   AND (model.publisher_id = asked.tenant
         OR version.released_at IS NOT NULL
            AND (model.visibility = 'PUBLIC'
-                OR %(tenant)s::uuid IS NOT NULL
+                OR asked.tenant IS NOT NULL
                    AND EXISTS (SELECT FROM catalog_mlmodelgroupobjectpermission granted
                                  JOIN auth_permission permission ON permission.id = granted.permission_id
-                                WHERE granted.content_object_id = model.id AND granted.group_id = %(group)s::int
-                                  AND permission.codename = 'use_mlmodel')))
+                                WHERE granted.content_object_id = model.id AND granted.group_id = asked.tenant_group
+                                  AND permission.codename = 'use_mlmodel')))) AS found ON true
+ ORDER BY position
 """  # noqa: S608  (names of columns, from our own models)
 
 
@@ -93,16 +104,19 @@ async def _loaded_on(version_id: UUID) -> list[str]:
 
 async def _looked_up(principal: Principal, ref: str, number: int | None) -> ModelVersion | None:
     slug, _slash, name = ref.partition("/")
-    parameters = {
-        "slug": slug,
-        "name": name,
-        "number": number,
-        "tenant": principal.tenant_id,
-        "group": principal.group_id,
-    }
-    async with connection() as db:
-        row = await (await db.execute(_CALLABLE, parameters)).fetchone()
-    return _version(row) if row is not None else None
+    # Many at once share a round trip, instead of waiting for a connection each.
+    lane = _lanes.setdefault(asyncio.get_running_loop(), Lane(_ask))
+    row = await lane(principal.tenant_id, (slug, name, number, principal.tenant_id, principal.group_id))
+    return _version(row) if row[0] is not None else None
+
+
+async def _ask(questions: Sequence[Question]) -> list[tuple[Any, ...] | BaseException]:
+    return await ask_one_by_one_if_need_be(_rows, questions)
+
+
+async def _rows(db: AsyncConnection[Any], questions: Sequence[Question]) -> list[tuple[Any, ...]]:
+    cursor = await db.execute(_CALLABLE, [list(column) for column in zip(*questions, strict=True)])
+    return await cursor.fetchall()
 
 
 def _version(row: tuple[Any, ...]) -> ModelVersion:

@@ -2,9 +2,11 @@
 
 import asyncio
 from itertools import product
+from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from psycopg import AsyncConnection
 
 from inference.models import Deployment
 from inference.versions import callable_version
@@ -111,3 +113,21 @@ async def test_admission_confirms_a_version_to_whom_it_would_be_found_for_and_to
     for (principal, ref, number, version), answer in zip(asked, answers, strict=True):
         assert answer == (await callable_version(principal, ref, number) == version), (principal, ref, number, version)
     assert 0 < sum(answers) < len(answers)
+
+
+async def test_many_who_look_at_once_share_a_few_round_trips(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are eight connections: a hundred that each waited for one would be refused where the machine is slow."""
+    catalogue = await sync_to_async(Catalogue)()
+    await callable_version(ANONYMOUS, "openlab/public", None)
+    statements = []
+    execute = AsyncConnection.execute
+
+    async def noted(db: Any, query: Any, *arguments: Any, **named: Any) -> Any:
+        statements.append(query)
+        return await execute(db, query, *arguments, **named)
+
+    monkeypatch.setattr(AsyncConnection, "execute", noted)
+    found = await asyncio.gather(*(callable_version(ANONYMOUS, "openlab/public", None) for _ in range(100)))
+
+    assert found == [catalogue.live] * 100
+    assert len(statements) <= 3
