@@ -21,7 +21,7 @@ from django.utils.translation import get_language
 
 from marketplace.access import Principal
 from marketplace.errors import MarketplaceError, ModelUnavailable
-from marketplace.metering.connections import connection
+from marketplace.metering.connections import fetched
 from marketplace.tenants.authentication import hinted_principal, principal_by_key
 
 from . import compiled
@@ -133,12 +133,12 @@ async def _answer(secret: str, calls: list[compiled.Call]) -> Answer:
 
     async def look_up() -> Principal:
         try:
-            return await principal_by_key(secret, connection)
+            return await principal_by_key(secret, fetched)
         except ModelUnavailable as error:
             raise records_out_of_reach() from error
 
     try:
-        principal = await hinted_principal(secret, connection)
+        principal = await hinted_principal(secret, fetched)
     except ModelUnavailable as error:
         raise records_out_of_reach() from error
     return await compiled.run(principal or await look_up(), calls, look_up)

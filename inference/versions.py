@@ -13,7 +13,7 @@ from marketplace.access import Principal
 from marketplace.catalog.models import MLModel, ModelVersion
 from marketplace.hints import Hints
 from marketplace.metering.batches import Lane, Question, ask_one_by_one_if_need_be
-from marketplace.metering.connections import connection
+from marketplace.metering.connections import fetched
 from marketplace.tenants.models import Tenant
 
 # Generated from the rest for searching, or of any length: nobody needs them to make a call.
@@ -97,8 +97,7 @@ def forget_endpoints_of(version_id: UUID) -> None:
 
 
 async def _loaded_on(version_id: UUID) -> list[str]:
-    async with connection() as db:
-        row = await (await db.execute(_ENDPOINTS, (version_id,))).fetchone()
+    row = await fetched(_ENDPOINTS, (version_id,))
     return row[0] if row is not None else []
 
 

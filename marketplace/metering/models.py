@@ -249,7 +249,9 @@ class LedgerEntry(models.Model):
 class StoredAnswer(models.Model):
     """The outputs of a call that carried an idempotency key, so that its retry gets the same answer. Packed tensors."""
 
-    hold = models.OneToOneField(Hold, on_delete=models.CASCADE, primary_key=True, related_name="stored_answer")
+    hold = models.OneToOneField(
+        Hold, on_delete=models.CASCADE, primary_key=True, related_name="stored_answer", **UNCHECKED
+    )
     content = models.BinaryField()
     expires_at = models.DateTimeField(db_index=True)
 

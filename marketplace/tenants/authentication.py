@@ -1,8 +1,8 @@
 """From what a request carries (a session, or `Authorization: Bearer <key>`) to a Principal, anew for each request."""
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from typing import Any, LiteralString
 from uuid import UUID
 
 from django.db.models import Q
@@ -10,7 +10,6 @@ from django.db.models.functions import Now
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from marketplace.access import ANONYMOUS, Principal, TenantRole
@@ -22,7 +21,8 @@ from .models import ApiKey, Membership, User
 
 LAST_USED_RESOLUTION = timedelta(minutes=1)
 
-Connections = Callable[[], AbstractAsyncContextManager[AsyncConnection[TupleRow]]]
+# A statement's first row, from wherever the caller keeps its connections.
+Fetch = Callable[[LiteralString, Sequence[Any]], Awaitable[TupleRow | None]]
 
 # By digest. No older than that: looking a key up is what notes its use.
 _hints: Hints[bytes, Principal] = Hints(most=10_000, seconds=LAST_USED_RESOLUTION.total_seconds())
@@ -53,19 +53,25 @@ def principal_from_key(secret: str) -> Principal:
 
 
 # Made of the same conditions as principal_from_key.
-_BY_DIGEST = """
-SELECT key.id, key.tenant_id, key.role, tenant.group_id, tenant.is_publisher,
-       key.last_used_at IS NULL OR statement_timestamp() - key.last_used_at > %s
-  FROM tenants_apikey key JOIN tenants_tenant tenant ON tenant.id = key.tenant_id
- WHERE key.digest = %s AND key.revoked_at IS NULL
-   AND (key.expires_at IS NULL OR key.expires_at > statement_timestamp())
+_BY_DIGEST: LiteralString = """
+WITH found AS (
+    SELECT key.id, key.tenant_id, key.role, tenant.group_id, tenant.is_publisher, key.last_used_at
+      FROM tenants_apikey key JOIN tenants_tenant tenant ON tenant.id = key.tenant_id
+     WHERE key.digest = %s AND key.revoked_at IS NULL
+       AND (key.expires_at IS NULL OR key.expires_at > statement_timestamp())
+), seen AS (
+    UPDATE tenants_apikey key SET last_used_at = statement_timestamp()
+      FROM found
+     WHERE key.id = found.id AND (found.last_used_at IS NULL OR statement_timestamp() - found.last_used_at > %s)
+)
+SELECT id, tenant_id, role, group_id, is_publisher FROM found
 """
 
 
-async def principal_by_key(secret: str, connection: Connections) -> Principal:
+async def principal_by_key(secret: str, fetch: Fetch) -> Principal:
     """As principal_from_key, in one round trip and without the ORM."""
     digest = _digest(secret)
-    principal = await _by_digest(digest, connection)
+    principal = await _by_digest(digest, fetch)
     if principal is None:
         _hints.forget(digest)
         raise _not_valid()
@@ -73,10 +79,10 @@ async def principal_by_key(secret: str, connection: Connections) -> Principal:
     return principal
 
 
-async def hinted_principal(secret: str, connection: Connections) -> Principal | None:
+async def hinted_principal(secret: str, fetch: Fetch) -> Principal | None:
     """Whom the key stood for within the last minute. Admission has to confirm it, and None is to be looked up anew."""
     digest = _digest(secret)
-    return await _hints.find(digest, lambda: _by_digest(digest, connection))
+    return await _hints.find(digest, lambda: _by_digest(digest, fetch))
 
 
 def _digest(secret: str) -> bytes:
@@ -85,18 +91,11 @@ def _digest(secret: str) -> bytes:
     return keys.digest(secret)
 
 
-async def _by_digest(digest: bytes, connection: Connections) -> Principal | None:
-    async with connection() as db:
-        return await _looked_up(db, digest)
-
-
-async def _looked_up(db: AsyncConnection[TupleRow], digest: bytes) -> Principal | None:
-    row = await (await db.execute(_BY_DIGEST, (LAST_USED_RESOLUTION, digest))).fetchone()
+async def _by_digest(digest: bytes, fetch: Fetch) -> Principal | None:
+    row = await fetch(_BY_DIGEST, (digest, LAST_USED_RESOLUTION))
     if row is None:
         return None
-    key_id, tenant_id, role, group_id, is_publisher, seen_long_ago = row
-    if seen_long_ago:
-        await db.execute("UPDATE tenants_apikey SET last_used_at = statement_timestamp() WHERE id = %s", (key_id,))
+    key_id, tenant_id, role, group_id, is_publisher = row
     return Principal(
         tenant_id=tenant_id,
         group_id=group_id,

@@ -173,6 +173,11 @@ class Migration(migrations.Migration):
             model_name='spending',
             constraint=models.CheckConstraint(condition=models.Q(('held__gte', 0), ('limit__gte', django.db.models.expressions.CombinedExpression(models.F('settled'), '+', models.F('held'))), ('settled__gte', 0)), name='budget_is_never_over'),
         ),
+        migrations.AlterField(
+            model_name='storedanswer',
+            name='hold',
+            field=models.OneToOneField(db_constraint=False, on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='stored_answer', serialize=False, to='metering.hold'),
+        ),
         migrations.RunSQL((Path(__file__).parent / "batches.sql").read_text()),
         # Calls that were under way before anybody counted them.
         migrations.RunSQL(

@@ -276,9 +276,10 @@ BEGIN
                     resets[n] := r.period_end;
                     CONTINUE;
                 END IF;
-                price := (greatest(used[r.i] + amount - r.included_units, 0) - greatest(used[r.i] - r.included_units, 0))
-                       * coalesce(r.overage_price, 0);
-                -- What a budget counts is the price that a call has when it is admitted: never less than what the bill will say.
+                -- What a budget counts is the price that a call has when it is admitted: never less than what the bill will say,
+                -- and so rounded up to what its column holds.
+                price := ceil((greatest(used[r.i] + amount - r.included_units, 0) - greatest(used[r.i] - r.included_units, 0))
+                              * coalesce(r.overage_price, 0) * 1e9) / 1e9;
                 cap := array_position(budgets, r.cap);
                 key_cap := array_position(budgets, r.key_cap);
                 IF price > 0 AND (cap IS NOT NULL OR key_cap IS NOT NULL) THEN
