@@ -6,8 +6,9 @@ here is answered as the view would, and what is refused is refused by the view i
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine
 from functools import cache, lru_cache
+from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from csp.middleware import CSPMiddleware
@@ -29,7 +30,17 @@ from .bodies import App, Message, Receive, Scope, Send
 from .context import bearer, records_out_of_reach
 from .execution import Answer
 from .limits import MAX_ANONYMOUS_BODY_BYTES
-from .views import JSON, RequestRefusedError, answered, checked, media_type, parsed, refused
+from .views import (
+    JSON,
+    RequestRefusedError,
+    answered,
+    checked,
+    content,
+    encoded,
+    media_type,
+    parsed,
+    refused,
+)
 
 PATH = "/graphql"
 # A larger body is spooled, and its caller known before it is read, by Django.
@@ -41,6 +52,9 @@ class _Asked(NamedTuple):
     media_type: str
     secret: str
     length: int
+
+
+Headers = list[tuple[bytes, bytes]]
 
 
 class QuickPath:
@@ -59,13 +73,15 @@ class QuickPath:
         if calls is None:
             await self.app(scope, _again(messages, receive), send)
             return
+        secure = _is_secure(scope)
         try:
             answer = await _unless_gone(receive, _answer(asked.secret, calls))
         except MarketplaceError as error:
-            await _send(send, scope, refused(error, asked.media_type))
+            response = refused(error, asked.media_type)
+            await _send(send, response.status_code, _headers(response, secure), response.content)
             return
         if answer is not None:
-            await _send(send, scope, answered(answer, asked.media_type))
+            await _send(send, HTTPStatus.OK, _usual_headers(asked.media_type, secure), encoded(content(answer)))
 
 
 def _asked(scope: Scope) -> _Asked | None:
@@ -165,14 +181,27 @@ async def _unless_gone(receive: Receive, work: Coroutine[Any, Any, Answer]) -> A
         gone.cancel()
 
 
-async def _send(send: Send, scope: Scope, response: HttpResponse) -> None:
-    patch_vary_headers(response, ("Accept-Language",))
-    body = response.content
-    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.items()]
-    headers += _house_headers(_is_secure(scope))
-    headers.append((b"content-length", str(len(body)).encode()))
-    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+async def _send(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [*headers, (b"content-length", str(len(body)).encode())],
+        }
+    )
     await send({"type": "http.response.body", "body": body})
+
+
+@cache
+def _usual_headers(media_type: str, secure: bool) -> Headers:
+    """Of the view's answer to what was executed, which a plan's always is."""
+    return _headers(answered(Answer({}, []), media_type), secure)
+
+
+def _headers(response: HttpResponse, secure: bool) -> Headers:
+    patch_vary_headers(response, ("Accept-Language",))
+    own = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.items()]
+    return [*own, *_house_headers(secure)]
 
 
 def _is_secure(scope: Scope) -> bool:
@@ -187,7 +216,7 @@ def _is_secure(scope: Scope) -> bool:
 
 
 @cache
-def _house_headers(secure: bool) -> Iterable[tuple[bytes, bytes]]:
+def _house_headers(secure: bool) -> tuple[tuple[bytes, bytes], ...]:
     """What the middlewares add to every answer of this address."""
     request, response = HttpRequest(), HttpResponse()
     request.path = request.path_info = PATH

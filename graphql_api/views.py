@@ -96,7 +96,7 @@ def refused(error: MarketplaceError, media_type: str) -> HttpResponse:
 
 
 def answered(answer: Answer, media_type: str) -> HttpResponse:
-    return _response(_content(answer), media_type, _status(answer, media_type))
+    return _response(content(answer), media_type, _status(answer, media_type))
 
 
 def _is_a_browser_looking(request: HttpRequest) -> bool:
@@ -202,11 +202,11 @@ def checked(parameters: dict[str, Any]) -> tuple[str, dict[str, Any] | None, str
     return document, variables, name or None
 
 
-def _content(answer: Answer) -> dict[str, Any]:
-    content: dict[str, Any] = {"errors": answer.errors} if answer.errors else {}
+def content(answer: Answer) -> dict[str, Any]:
+    parts: dict[str, Any] = {"errors": answer.errors} if answer.errors else {}
     if answer.executed:
-        content["data"] = answer.data
-    return content
+        parts["data"] = answer.data
+    return parts
 
 
 def _status(answer: Answer, media_type: str) -> HTTPStatus:
@@ -214,10 +214,12 @@ def _status(answer: Answer, media_type: str) -> HTTPStatus:
     return HTTPStatus.OK if answer.executed or media_type == JSON else HTTPStatus.BAD_REQUEST
 
 
+def encoded(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
+
+
 def _response(content: dict[str, Any], media_type: str, status: HTTPStatus) -> HttpResponse:
-    response = HttpResponse(
-        json.dumps(content, separators=(",", ":"), allow_nan=False), content_type=f"{media_type}; charset=utf-8"
-    )
+    response = HttpResponse(encoded(content), content_type=f"{media_type}; charset=utf-8")
     response.status_code = status
     response.headers["Cache-Control"] = "no-store"
     response.headers["Vary"] = "Accept, Authorization, Cookie"

@@ -12,7 +12,7 @@ from psycopg import AsyncConnection
 from marketplace.access import Principal
 from marketplace.catalog.models import MLModel, ModelVersion
 from marketplace.hints import Hints
-from marketplace.metering.batches import Lane, Question, ask_one_by_one_if_need_be
+from marketplace.metering.batches import Lane, Question, arrays, ask_one_by_one_if_need_be
 from marketplace.metering.connections import fetched
 from marketplace.tenants.models import Tenant
 
@@ -114,7 +114,7 @@ async def _ask(questions: Sequence[Question]) -> list[tuple[Any, ...] | BaseExce
 
 
 async def _rows(db: AsyncConnection[Any], questions: Sequence[Question]) -> list[tuple[Any, ...]]:
-    cursor = await db.execute(_CALLABLE, [list(column) for column in zip(*questions, strict=True)])
+    cursor = await db.execute(_CALLABLE, arrays(questions))
     return await cursor.fetchall()
 
 

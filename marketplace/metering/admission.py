@@ -29,7 +29,7 @@ from marketplace.errors import (
 )
 
 from . import doubts
-from .batches import Lane, Question, ask_one_by_one_if_need_be
+from .batches import Lane, Question, arrays, ask_one_by_one_if_need_be
 from .connections import WAIT_SECONDS
 
 log = logging.getLogger(__name__)
@@ -250,12 +250,12 @@ async def _release(questions: Sequence[Question]) -> list[bool | BaseException]:
 
 
 async def _ask_admit(db: Connection, questions: Sequence[Question]) -> list[Row]:
-    cursor = await db.execute(ADMIT, [list(column) for column in zip(*questions, strict=True)])
+    cursor = await db.execute(ADMIT, arrays(questions))
     return await cursor.fetchall()
 
 
 async def _ask_settle(db: Connection, questions: Sequence[Question]) -> list[Decimal | None]:
-    return await _array(db, SETTLE, [*(list(column) for column in zip(*questions, strict=True)), ANSWER_SECONDS])
+    return await _array(db, SETTLE, [*arrays(questions), ANSWER_SECONDS])
 
 
 async def _ask_settle_again(db: Connection, questions: Sequence[Question]) -> list[Decimal | None]:
@@ -264,7 +264,7 @@ async def _ask_settle_again(db: Connection, questions: Sequence[Question]) -> li
 
 
 async def _ask_release(db: Connection, questions: Sequence[Question]) -> list[bool]:
-    return await _array(db, RELEASE, [list(column) for column in zip(*questions, strict=True)])
+    return await _array(db, RELEASE, arrays(questions))
 
 
 async def _array(db: Connection, statement: LiteralString, arguments: list[Any]) -> list[Any]:

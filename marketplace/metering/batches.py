@@ -25,6 +25,23 @@ Question = tuple[Any, ...]
 Answer = TypeVar("Answer")
 
 
+def arrays(questions: Sequence[Question]) -> list[str]:
+    """The questions' columns, as PostgreSQL's literals for arrays: psycopg takes four times as long to write lists."""
+    return ["{" + ",".join(map(_element, column)) + "}" for column in zip(*questions, strict=True)]
+
+
+def _element(value: object) -> str:
+    if value is None:
+        return "NULL"
+    if isinstance(value, UUID):
+        return value.hex
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, bytes):
+        return f'"\\\\x{value.hex()}"'
+    return str(value)
+
+
 class _Refused(Exception):
     """PostgreSQL refused the batch as a whole, and nothing of it happened."""
 

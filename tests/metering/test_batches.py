@@ -438,3 +438,23 @@ def test_four_processes_of_128_callers_use_a_quota_up_to_its_last_unit_and_never
     with connection.cursor() as cursor:
         cursor.execute("SELECT sum(units), count(*) FROM metering_ledgerentry")
         assert cursor.fetchone() == (0, 3000)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([uuid.uuid7(), None], "uuid"),
+        (["", " ", "NULL", "null", 'a"b', "a\\b", "{,}", "\\x41", "\u00e9\n\t", None], "text"),
+        ([b"", b"\x00\xff", b'"\\', None], "bytea"),
+        ([0, -1, 2**31 - 1, None], "int"),
+        ([0.1, 1e-300, -2.5e300, None], "float8"),
+        ([Decimal("1.50"), Decimal("1E+3"), None], "numeric"),
+        ([TenantRole.DEVELOPER], "text"),
+    ],
+)
+async def test_what_a_question_holds_arrives_as_it_was(values: list[Any], kind: str) -> None:
+    async with connections.connection() as db:
+        (literal,) = batches.arrays([(value,) for value in values])
+        row = await (await db.execute(f"SELECT %s::{kind}[]", [literal])).fetchone()  # type: ignore[arg-type]
+
+    assert row == (values,)
