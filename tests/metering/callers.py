@@ -1,6 +1,8 @@
-"""A process full of callers: `python -m tests.metering.callers TENANT VERSION CALLERS`.
+"""A process full of callers: `python -m tests.metering.callers`, talked to in lines.
 
-Says "ready", waits for a line, lets every caller call until the quota is used up, and prints how many were charged.
+Told a tenant, a version, an API key's id (or "-") and a number, so many callers call at once. It says "under way" at
+the first charge or refusal, and, when all of them have been refused for good, how often they were charged. A refusal is
+for good once the process was told "changed": before that, whoever is refused waits for this word.
 """
 
 import asyncio
@@ -14,32 +16,78 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "marketplace.config.settings")
 django.setup()
 
 from marketplace.access import Principal, TenantRole  # noqa: E402
-from marketplace.errors import ModelUnavailable, QuotaExceeded  # noqa: E402
-from marketplace.metering import connections  # noqa: E402
+from marketplace.errors import ModelUnavailable, QuotaExceeded, SubscriptionRequired, Unauthenticated  # noqa: E402
+from marketplace.metering import connections, doubts  # noqa: E402
 from marketplace.metering.admission import admit, idle, settle  # noqa: E402
 
 
-async def call(principal: Principal, version: UUID) -> int:
-    charged = 0
-    while True:
-        try:
-            admission = await admit(principal, version_id=version, most_seconds=10, lease=60)
-        except QuotaExceeded:
-            return charged
-        except ModelUnavailable:
-            # A slow machine: not admitted, so try again.
-            continue
-        charged += await settle(admission.hold_id, latency_ms=1) is not None
+class Callers:
+    def __init__(self, principal: Principal, version: UUID, number: int) -> None:
+        self.principal = principal
+        self.version = version
+        self.number = number
+        self.changed = asyncio.Event()
+        self.under_way = False
+        self.charged = 0
+
+    async def call(self) -> None:
+        while True:
+            final = self.changed.is_set()
+            try:
+                admission = await admit(self.principal, version_id=self.version, most_seconds=10, lease=60)
+            except (QuotaExceeded, SubscriptionRequired, Unauthenticated):
+                self.begun()
+                if final:
+                    return
+                await self.changed.wait()
+                continue
+            except ModelUnavailable:
+                # A slow machine: not admitted, so try again.
+                continue
+            self.begun()
+            try:
+                charged = await settle(admission.hold_id, latency_ms=1)
+            except ModelUnavailable:
+                # It may have been charged, and is refunded then, for the caller was told otherwise.
+                continue
+            self.charged += charged is not None
+
+    def begun(self) -> None:
+        if not self.under_way:
+            self.under_way = True
+            print("under way", flush=True)
+
+    async def run(self) -> None:
+        everybody = asyncio.gather(*(self.call() for _ in range(self.number)))
+        assert await asyncio.to_thread(sys.stdin.readline) == "changed\n"
+        self.changed.set()
+        await everybody
+        # Whoever lost patience on a slow machine may have been admitted after all: those units are free again by now.
+        await self.quiet()
+        await self.call()
+        await self.quiet()
+        await connections.close()
+
+    async def quiet(self) -> None:
+        await idle()
+        await doubts.resolved()
 
 
-async def main(tenant: UUID, version: UUID, callers: int) -> None:
-    principal = Principal(tenant_id=tenant, role=TenantRole.DEVELOPER)
+def main() -> None:
     print("ready", flush=True)
-    await asyncio.to_thread(sys.stdin.readline)
-    print(sum(await asyncio.gather(*(call(principal, version) for _ in range(callers)))), flush=True)
-    await idle()
-    await connections.close()
+    for line in sys.stdin:
+        tenant, version, key, number = line.split()
+        principal = Principal(
+            tenant_id=UUID(tenant), api_key_id=None if key == "-" else UUID(key), role=TenantRole.DEVELOPER
+        )
+
+        async def run(principal: Principal = principal, version: str = version, number: str = number) -> int:
+            callers = Callers(principal, UUID(version), int(number))
+            await callers.run()
+            return callers.charged
+
+        print(asyncio.run(run()), flush=True)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(UUID(sys.argv[1]), UUID(sys.argv[2]), int(sys.argv[3])))
+    main()

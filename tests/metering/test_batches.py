@@ -1,9 +1,6 @@
 """Many callers, one round trip: each is answered as if it were alone, and none can spoil it for the others."""
 
 import asyncio
-import os
-import subprocess
-import sys
 from collections.abc import Coroutine
 from dataclasses import replace
 from decimal import Decimal
@@ -14,9 +11,7 @@ import psycopg
 import pytest
 import uuid_utils.compat as uuid
 from asgiref.sync import sync_to_async
-from django.db import connection
 from django.utils import timezone
-from psycopg.conninfo import make_conninfo
 
 from marketplace.access import Principal, TenantRole
 from marketplace.errors import (
@@ -35,7 +30,7 @@ from marketplace.tenants.models import ApiKey, Membership, User
 from tests import factories
 from tests.proxy import Proxy
 
-from .contract import ONE, Contract, contract
+from .contract import ONE, contract
 from .proxy import under_way
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -412,32 +407,6 @@ async def test_a_release_gives_back_in_one_batch_what_was_held_by_many(proxy: Pr
 
     assert answers == [True, True, True, True, False]
     assert (await acme.quota()).held == 0
-
-
-def test_four_processes_of_128_callers_use_a_quota_up_to_its_last_unit_and_never_pass_it() -> None:
-    acme = Contract(included_units=1500, requests_per_second=100_000, burst=100_000)
-    command = [sys.executable, "-m", "tests.metering.callers", str(acme.consumer.pk), str(acme.version.pk), "128"]
-    environment = os.environ | {"DATABASE_URL": make_conninfo(**connections._parameters())}
-    processes = [
-        subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(4)
-    ]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    charged = [int(process.communicate()[0]) for process in processes]
-
-    quota = Quota.objects.get()
-    assert (sum(charged), quota.settled, quota.held) == (1500, 1500, 0)
-    assert Hold.objects.filter(state="settled").count() == 1500
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT sum(units), count(*) FROM metering_ledgerentry")
-        assert cursor.fetchone() == (0, 3000)
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,11 @@ def shown(report: Report) -> str:
     for name in ("lost", "double", "wrong"):
         found = getattr(report.verdict, name)
         lines += [f"{len(found):>8} {name}", *(f"         {each}" for each in found[:50])]
+    lines += ["", "PostgreSQL away: slowest refusal, first answer after its return"]
+    lines += [
+        f"{kind:>8} {max(each.refusals):8.2f} s ({len(each.refusals)} refusals) {each.recovery:8.2f} s"
+        for kind, each in report.outages.items()
+    ]
     return "\n".join([*lines, "", report.ledger.strip()])
 
 

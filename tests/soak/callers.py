@@ -111,7 +111,7 @@ class Callers:
         self._api_key = api_key
         self._numbers = itertools.count(1)
         self._connections: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
-        self._asking: set[asyncio.Task[None]] = set()
+        self._asking: set[asyncio.Task[Any]] = set()
         self._one_more = asyncio.Condition()
 
     @asynccontextmanager
@@ -185,20 +185,24 @@ class Callers:
 
     async def _without_keys(self) -> None:
         while True:
-            call = Call(next(self._numbers), None)
-            self.journal.sends(call)
-            asking = asyncio.create_task(self._once(call))
+            asking = asyncio.create_task(self.once())
             self._asking.add(asking)
-            await asyncio.shield(asking)
+            answered = await asyncio.shield(asking)
             self._asking.discard(asking)
+            if not answered:
+                await asyncio.sleep(AGAIN_SECONDS)
 
-    async def _once(self, call: Call) -> None:
+    async def once(self) -> bool:
+        """A call without a key. Whether it was answered."""
+        call = Call(next(self._numbers), None)
+        self.journal.sends(call)
         try:
             invocation, total = await self._ask(call)
-            self.journal.heard(call, invocation=invocation, sum=total)
         except (Broken, Refused) as doubt:
             self.journal.heard(call, doubt=type(doubt).__name__, during=self.latest_kill)
-            await asyncio.sleep(AGAIN_SECONDS)
+            return False
+        self.journal.heard(call, invocation=invocation, sum=total)
+        return True
 
     async def _ask(self, call: Call) -> tuple[str, float]:
         """The invocation's id and the sum. Raises Broken, Refused, and Unexpected."""

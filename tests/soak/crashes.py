@@ -12,6 +12,7 @@ import psycopg
 
 from .callers import Callers, Journal
 from .comparison import UNFINISHED, Verdict, compare
+from .outages import KINDS, Outage, outage
 from .product import BEFORE_ACKNOWLEDGEMENT, MOMENTS, SERVICES, Product
 
 WITH_KEYS, WITHOUT = 6, 2
@@ -29,6 +30,7 @@ class Report:
     kills: dict[Kill, int]
     verdict: Verdict
     ledger: str
+    outages: dict[str, Outage]
 
 
 async def crash(data_dir: Path, kills: Iterable[Kill], say: Callable[[str], None]) -> Report:
@@ -46,6 +48,7 @@ async def crash(data_dir: Path, kills: Iterable[Kill], say: Callable[[str], None
                     say(f"{service} killed {moment}, and calls are answered; {callers.counts['answered']} so far")
             say("nothing is killed any more, and every call with a key has its answer")
             await within(product.answers())
+            outages = {kind: await outage(product, callers, kind) for kind in KINDS}
             await within(callers.ask_all_again())
             await callers.hang_up()
             await within(_all_finished(product.database))
@@ -56,7 +59,7 @@ async def crash(data_dir: Path, kills: Iterable[Kill], say: Callable[[str], None
             except CalledProcessError as error:
                 ledger = error.stdout
                 verdict.wrong.append("check_ledger found something")
-    return Report(done, verdict, ledger)
+    return Report(done, verdict, ledger, outages)
 
 
 async def _kill(product: Product, callers: Callers, service: str, moment: str) -> None:

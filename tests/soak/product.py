@@ -114,7 +114,7 @@ class Product:
         self.key = ""
         self.address: tuple[str, int] = (HOST, 0)
         self._environment = dict(os.environ)
-        self._proxies: dict[str, Proxy] = {}
+        self.proxies: dict[str, Proxy] = {}
         self._cleaning = AsyncExitStack()
         self._log = Log((data_dir / "servers.log").open("w"))
 
@@ -137,7 +137,7 @@ class Product:
 
     def stop_at(self, moment: str) -> Stop:
         where = {BEFORE_ACKNOWLEDGEMENT: "postgres", AFTER_SETTLE: "web"}.get(moment, "triton")
-        return self._proxies[where].stop_at(moment)
+        return self.proxies[where].stop_at(moment)
 
     async def kill(self, name: str) -> None:
         """SIGKILL to a service and all that descend from it; returns once none of them is left."""
@@ -206,7 +206,7 @@ class Product:
         self.children[service.name] = Child(service, environment=environment, journal=self._log, changed=lambda: None)
 
     async def _proxy(self, name: str, upstream: Address, listener: type[Listener], address: Address) -> Address:
-        proxy = self._proxies[name] = Proxy(upstream, listener)
+        proxy = self.proxies[name] = Proxy(upstream, listener)
         listening = await proxy.serve(address)
         self._cleaning.push_async_callback(proxy.go_away)
         return listening

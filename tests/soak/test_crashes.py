@@ -53,3 +53,11 @@ def test_some_calls_met_a_crash(report: Report) -> None:
 
 def test_the_ledger_is_exact(report: Report) -> None:
     assert report.ledger.startswith("The ledger is exact: ")
+
+
+def test_while_postgresql_is_away_calls_are_refused_soon_and_answered_again_soon_after(report: Report) -> None:
+    # A second to refuse and two to recover is what is promised on a machine that does nothing else.
+    for outage in report.outages.values():
+        assert outage.refusals
+        assert max(outage.refusals) < 5
+        assert outage.recovery < 10
