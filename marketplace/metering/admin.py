@@ -1,10 +1,12 @@
 """The exact part, for the operator to look at. Only the functions in migrations/batches.sql write it."""
 
 from django.contrib import admin
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from marketplace.console import EndlessAdmin
 
+from .budgets import NO_LIMIT
 from .models import Budget, Hold, LedgerEntry, Quota, Spending
 
 
@@ -17,10 +19,14 @@ class QuotaAdmin(EndlessAdmin):
 
 @admin.register(Budget)
 class BudgetAdmin(EndlessAdmin):
-    list_display = ("tenant", "api_key", "amount", "currency")
+    list_display = ("tenant", "api_key", "amount", "currency", "is_in_force")
     list_filter = ("currency",)
     list_select_related = ("tenant", "api_key")
     search_fields = ("=tenant__slug", "=api_key__prefix")
+
+    @admin.display(description=_("in force"), boolean=True)
+    def is_in_force(self, budget: Budget) -> bool:
+        return budget.amount < NO_LIMIT
 
 
 @admin.register(Spending)
@@ -68,13 +74,13 @@ class HoldAdmin(EndlessAdmin):
         """Of the plan that it was admitted on, whichever the subscription has now."""
         plan = hold.plan
         if plan is None:
-            return _("The publisher's own model: no plan, no charge.")
+            return gettext("The publisher's own model: no plan, no charge.")
         overage = (
-            _("refused")
+            gettext("refused")
             if plan.overage_price is None
             else f"{plan.overage_price.normalize():f} {plan.currency} ({plan.get_unit_display()})"
         )
-        return _("%(plan)s. Included: %(included)s (%(unit)s). Past them: %(overage)s.") % {
+        return gettext("%(plan)s. Included: %(included)s (%(unit)s). Past them: %(overage)s.") % {
             "plan": plan,
             "included": f"{plan.included_units.normalize():f}",
             "unit": plan.get_unit_display(),

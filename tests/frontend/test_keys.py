@@ -9,7 +9,7 @@ from django.test import Client
 from django.utils import timezone
 
 from marketplace.access import TenantRole
-from marketplace.metering.budgets import current_spending
+from marketplace.metering.budgets import current_spending, in_force
 from marketplace.metering.models import Budget, Spending
 from marketplace.tenants.authentication import principal_from_key
 from marketplace.tenants.models import ApiKey
@@ -169,7 +169,8 @@ def test_removing_a_key_s_budget(marketplace: Marketplace, production: str) -> N
     response = marketplace.owner.client.post("/keys/", fields, follow=True)
 
     assert "The key's budget is removed." in words(response)
-    assert not Budget.objects.filter(api_key=marketplace.key).exists()
+    assert not in_force(Budget.objects.filter(api_key=marketplace.key)).exists()
+    assert "Remove the budget of" not in response.content.decode()
 
 
 @pytest.mark.parametrize(("who", "told"), [("colleague", "Your role may not"), ("stranger", "There is no such object")])

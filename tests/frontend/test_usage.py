@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from marketplace.metering.budgets import current_spending
+from marketplace.metering.budgets import current_spending, in_force
 from marketplace.metering.models import Budget, Spending
 from tests import factories
 from tests.frontend.conftest import Marketplace, words
@@ -160,7 +160,8 @@ def test_removing_the_cap(marketplace: Marketplace) -> None:
     response = marketplace.owner.client.post("/usage/", {"form": "remove_cap", "currency": "USD"}, follow=True)
 
     assert "The spending cap is removed." in words(response)
-    assert not Budget.objects.filter(api_key=None).exists()
+    assert not in_force(Budget.objects.filter(api_key=None)).exists()
+    assert "Remove cap" not in words(response)
 
 
 def test_a_viewer_neither_sets_nor_removes_it(marketplace: Marketplace) -> None:
