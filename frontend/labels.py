@@ -45,4 +45,10 @@ STATUSES: dict[str, Promise] = {
     "LIVE": _("Live"),
     "RETIRED": _("Retired"),
 }
+# Of a plan, what a price is for.
+PER_UNIT: dict[str, Promise] = {
+    "CALL": _("per call"),
+    "ELEMENT": _("per element of the input"),
+    "SECOND": _("per second of compute"),
+}
 LABELS = TASKS | ORDERS | ROLES | STATUSES

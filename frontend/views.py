@@ -1,5 +1,6 @@
 """The pages: what each asks for, and what its forms do."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -20,7 +21,7 @@ LIFETIMES = {"30": _("30 days"), "90": _("90 days"), "365": _("1 year"), "": _("
 KEY_ROLES = {
     "DEVELOPER": _("Developer: invoke models, manage keys"),
     "VIEWER": _("Viewer: read only"),
-    "BILLING": _("Billing: subscribe and cancel"),
+    "BILLING": _("Billing: subscribe and cancel, limit spending"),
     "ADMIN": _("Administrator: everything"),
 }
 
@@ -30,6 +31,16 @@ def window(query: QueryDict, size: int) -> dict[str, Any]:
     if before := query.get("before"):
         return {"last": size, "before": before}
     return {"first": size, "after": query.get("after") or None}
+
+
+def limit(*names: str) -> Callable[[QueryDict], dict[str, Any]]:
+    """Reads an amount in a currency, and the fields of these names as they are."""
+
+    def read(posted: QueryDict) -> dict[str, Any]:
+        amount, currency = posted.get("amount", "").strip(), posted.get("currency", "").strip().upper()
+        return {**fields(*names)(posted), "amount": amount, "currency": currency}
+
+    return read
 
 
 class Explore(Page):
@@ -113,7 +124,11 @@ class Publisher(Page):
 class Usage(Page):
     name = "usage"
     members_only = True
-    forms = {"cancel": Form("cancel", fields("modelSubscription"), done=_("Cancelled. Calls are refused from now on."))}
+    forms = {
+        "cancel": Form("cancel", fields("modelSubscription"), done=_("Cancelled. Calls are refused from now on.")),
+        "cap": Form("set_spending_cap", limit(), done=_("The spending cap is set. It holds from the next call on.")),
+        "remove_cap": Form("remove_spending_cap", fields("currency"), done=_("The spending cap is removed.")),
+    }
 
     def variables(self) -> dict[str, Any]:
         return window(self.request.GET, ROWS) | {"subscriptionsAfter": self.request.GET.get("subscriptions") or None}
@@ -136,6 +151,12 @@ class Keys(Page):
         # The secret is in this one answer and never again: no redirect can carry it.
         "create": Form("create_key", new_key),
         "revoke": Form("revoke_key", fields("apiKey"), done=_("Revoked. The key is refused from now on.")),
+        "budget": Form(
+            "set_key_budget", limit("apiKey"), done=_("The key's budget is set. It holds from the next call on.")
+        ),
+        "remove_budget": Form(
+            "remove_key_budget", fields("apiKey", "currency"), done=_("The key's budget is removed.")
+        ),
     }
 
     def variables(self) -> dict[str, Any]:

@@ -7,13 +7,12 @@ from typing import Any
 
 import strawberry
 import strawberry_django
-from django.db.models import QuerySet
 from strawberry import relay
 
 from inference.tensors import unpack
 from marketplace.metering import models as metering
 from marketplace.metering import receipts
-from marketplace.metering.budgets import current_spending
+from marketplace.metering.budgets import current_spending, in_force
 from marketplace.metering.models import HoldState
 
 from .catalog import Model, ModelVersion
@@ -62,12 +61,12 @@ class Spending:
 @strawberry_django.type(
     metering.Budget,
     description="What calls past included units may cost in a calendar month (UTC), on plans in its currency: a "
-    "tenant's spending cap, or the budget of one API key. It counts from when it was set.",
+    "tenant's spending cap, or the budget of one API key. It counts from when it was first set.",
 )
 class Budget:
     @classmethod
-    def get_queryset(cls, queryset: "QuerySet[metering.Budget]", info: Info) -> "QuerySet[metering.Budget]":
-        return queryset.order_by("currency")
+    def get_queryset(cls, queryset: "metering.BudgetQuerySet", info: Info) -> "metering.BudgetQuerySet":
+        return in_force(queryset).order_by("currency")
 
     @strawberry_django.field(only=["amount", "currency"])
     def amount(self: Any) -> Money:

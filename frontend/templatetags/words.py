@@ -11,8 +11,9 @@ from django.utils.dateparse import parse_datetime
 from django.utils.formats import number_format
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
-from frontend.labels import LABELS
+from frontend.labels import LABELS, PER_UNIT
 
 register = template.Library()
 
@@ -31,11 +32,35 @@ def units(value: str | Decimal) -> str:
 
 
 @register.filter
+def counted(value: str, unit: str) -> str:
+    """An amount of what a plan meters: 1000 of CALL is 1,000 calls."""
+    number = Decimal(value)
+    # What is not whole is many.
+    many = int(number) if number == number.to_integral_value() else 2
+    words = {
+        "CALL": ngettext("%(number)s call", "%(number)s calls", many),
+        "ELEMENT": ngettext("%(number)s element of the input", "%(number)s elements of the input", many),
+        "SECOND": ngettext("%(number)s second of compute", "%(number)s seconds of compute", many),
+    }
+    return words.get(unit, "%(number)s") % {"number": units(value)}
+
+
+@register.filter
+def per(unit: str) -> str | Promise:
+    """What a plan's price is for: SECOND is per second of compute."""
+    return PER_UNIT.get(unit, unit)
+
+
+@register.filter
 def money(value: dict[str, str]) -> str:
-    """A price: 0 is Free, whole amounts have no cents."""
+    """A price: as `sum`, but 0 is Free."""
+    return sum_(value) if Decimal(value["amount"]) else _("Free")
+
+
+@register.filter("sum")
+def sum_(value: dict[str, str]) -> str:
+    """A sum of money: whole amounts have no cents."""
     amount = Decimal(value["amount"])
-    if not amount:
-        return _("Free")
     places = 0 if amount == amount.to_integral_value() else max(2, -int(amount.normalize().as_tuple().exponent))
     written = number_format(amount, decimal_pos=places, use_l10n=True, force_grouping=True)
     return f"${written}" if value["currency"] == "USD" else f"{written} {value['currency']}"

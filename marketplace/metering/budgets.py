@@ -16,10 +16,13 @@ from marketplace.errors import PermissionDenied, ValidationProblem
 from marketplace.subscriptions.models import MONEY
 from marketplace.tenants.models import ApiKey, Tenant
 
-from .models import Budget, Spending
+from .models import Budget, BudgetQuerySet, Spending
 
 # Admission locks this month's row of each of them.
-MAX_CURRENCIES = 10
+MAX_CURRENCIES = 20
+# What a removed budget says: as much as the column holds. The row stays, because admissions and calls under way know
+# its months by id, and what is set again in the same month goes on counting.
+NO_LIMIT = Decimal("999999999999999.999999999")
 
 _MONEY: "DecimalField[Any, Any]" = DecimalField(**MONEY)
 
@@ -63,10 +66,15 @@ def require_no_budget_of_its_own(principal: Principal) -> None:
     """
     if principal.api_key_id is None or principal.can(Permission.MANAGE_SPENDING):
         return
-    if Budget.objects.filter(api_key_id=principal.api_key_id).exists():
+    if in_force(Budget.objects.filter(api_key_id=principal.api_key_id)).exists():
         raise PermissionDenied(
             _("This API key has a budget: it may neither make keys nor set budgets. Sign in, or use another key.")
         )
+
+
+def in_force(rows: BudgetQuerySet) -> BudgetQuerySet:
+    """Those that are not removed."""
+    return rows.filter(amount__lt=NO_LIMIT)
 
 
 def current_spending() -> dict[str, Expression]:
@@ -111,7 +119,7 @@ def _set(principal: Principal, key: ApiKey | None, amount: Decimal, currency: st
         return known
     if others.count() >= MAX_CURRENCIES:
         raise ValidationProblem(
-            _("There are limits in %(most)d currencies already: remove one first.") % {"most": MAX_CURRENCIES},
+            _("At most %(most)d currencies can be limited.") % {"most": MAX_CURRENCIES},
             path="input.currency",
         )
     budget.save()
@@ -120,11 +128,14 @@ def _set(principal: Principal, key: ApiKey | None, amount: Decimal, currency: st
 
 def _remove(principal: Principal, key: ApiKey | None, permission: Permission, currency: str) -> None:
     budget = find(
-        Budget.objects, principal, permission, path="input.currency", lock=True, api_key=key, currency=currency
+        in_force(Budget.objects.filter(api_key=key, currency=currency)),
+        principal,
+        permission,
+        path="input.currency",
+        lock=True,
     )
-    # Admission's and settlement's order: spendings by id, then holds, of which some refer to these.
-    list(budget.spendings.select_for_update().order_by("id"))
-    budget.delete()
+    budget.amount = NO_LIMIT
+    budget.save(update_fields=["amount"])
 
 
 def _check(budget: Budget) -> None:
@@ -134,3 +145,5 @@ def _check(budget: Budget) -> None:
         budget.clean_fields(exclude={field.name for field in Budget._meta.get_fields()} - {"amount"})
     except ValidationError as error:
         raise ValidationProblem(error.messages[0], path="input.amount") from error
+    if budget.amount >= NO_LIMIT:
+        raise ValidationProblem(_("This is no limit any more: remove it instead."), path="input.amount")

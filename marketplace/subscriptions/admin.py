@@ -9,8 +9,11 @@ from .models import ModelSubscription, Plan
 
 @admin.register(Plan)
 class PlanAdmin(ReadOnlyAdmin):
-    list_display = ("name", "model", "price", "currency", "included_units", "requests_per_second", "hidden_at")
-    list_filter = ("currency", ("hidden_at", admin.EmptyFieldListFilter))
+    list_display = (
+        *("name", "model", "price", "currency", "unit", "included_units", "overage_price"),
+        *("requests_per_second", "max_concurrency", "hidden_at"),
+    )
+    list_filter = ("currency", "unit", ("hidden_at", admin.EmptyFieldListFilter))
     list_select_related = ("model",)
     search_fields = ("name", "model__name")
     ordering = ("-pk",)

@@ -37,8 +37,26 @@ def test_the_page_tells_what_there_is_to_know(marketplace: Marketplace) -> None:
     assert "version 1" in page
     assert "Measured at 98.95 %" in page
     assert "v1 Live" in page
-    assert "Scale Free 1,000 units a month 1,000 calls a second" in page
+    assert "Scale Free 1,000 calls a month 1,000 calls a second then refused until the next month" in page
     assert "<script>alert" not in response.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("unit", "included", "overage"),
+    [
+        ("CALL", "1,000 calls a month", "then $0.25 per call"),
+        ("ELEMENT", "1,000 elements of the input a month", "then $0.25 per element of the input"),
+        ("SECOND", "1,000 seconds of compute a month", "then $0.25 per second of compute"),
+    ],
+)
+def test_a_plan_says_what_it_counts_and_how_many_calls_may_run(
+    marketplace: Marketplace, unit: str, included: str, overage: str
+) -> None:
+    factories.plan(marketplace.model, unit=unit, overage_price=Decimal("0.25"), max_concurrency=4)
+
+    page = words(marketplace.anonymous.client.get(URL))
+
+    assert f"{included} 1,000 calls a second, 4 at the same time {overage}" in page
 
 
 @pytest.mark.parametrize(
@@ -168,7 +186,7 @@ def test_the_meter_shows_what_is_settled_and_held(marketplace: Marketplace) -> N
 
     response = marketplace.owner.client.get(URL)
 
-    assert "Used 250 In flight 2 Left 748 Limit 1,000 Starts anew" in words(response)
+    assert "Used 250 In flight 2 Left 748 Limit 1,000 calls Starts anew" in words(response)
     assert '<rect class="settled" width="25.000"' in response.content.decode()
 
 
@@ -178,7 +196,7 @@ def test_a_plan_with_a_price_past_its_units_has_no_limit_to_show(marketplace: Ma
 
     page = words(marketplace.owner.client.get(URL))
 
-    assert "Used 0 In flight 0 Included 1,000 Past what is included: $0.002 a unit." in page
+    assert "Used 0 In flight 0 Included 1,000 calls Past what is included: $0.002 per call." in page
     assert "then $0.002 a unit" in page
 
 

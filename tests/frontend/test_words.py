@@ -27,6 +27,24 @@ def test_money(amount: str, currency: str, written: str) -> None:
     assert words.money({"amount": amount, "currency": currency}) == written
 
 
+@pytest.mark.parametrize(
+    ("value", "unit", "written"),
+    [
+        ("1000.000000", "CALL", "1,000 calls"),
+        ("1", "CALL", "1 call"),
+        ("1.5", "SECOND", "1.5 seconds of compute"),
+        ("0", "ELEMENT", "0 elements of the input"),
+        ("3", "SOMETHING_NEW", "3"),
+    ],
+)
+def test_what_a_plan_counts(value: str, unit: str, written: str) -> None:
+    assert words.counted(value, unit) == written
+
+
+def test_nothing_spent_is_not_free() -> None:
+    assert words.sum_({"amount": "0.000000000", "currency": "USD"}) == "$0"
+
+
 def test_a_free_dimension_is_n() -> None:
     assert words.dimensions([-1, 1, 28, 28]) == "n, 1, 28, 28"
 

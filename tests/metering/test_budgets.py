@@ -4,21 +4,28 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 
 from marketplace.access import Principal, TenantRole
-from marketplace.errors import NotFound, PermissionDenied, Unauthenticated, ValidationProblem
+from marketplace.errors import BudgetExceeded, NotFound, PermissionDenied, Unauthenticated, ValidationProblem
+from marketplace.metering.admission import settle
 from marketplace.metering.budgets import (
     MAX_CURRENCIES,
+    NO_LIMIT,
     current_spending,
+    in_force,
     remove_key_budget,
     remove_spending_cap,
     require_no_budget_of_its_own,
     set_key_budget,
     set_spending_cap,
 )
-from marketplace.metering.models import Budget, Hold, Spending
+from marketplace.metering.models import Budget, Spending
 from marketplace.tenants.models import ApiKey, Tenant
 from tests import factories
+
+from .contract import contract
+from .test_terms import QUARTER, exact
 
 pytestmark = pytest.mark.django_db
 
@@ -105,7 +112,7 @@ def test_there_are_not_as_many_currencies_as_anybody_likes(owner: Principal) -> 
     for number in range(MAX_CURRENCIES):
         set_spending_cap(owner, amount=Decimal(1), currency=f"XA{chr(65 + number)}")
 
-    with pytest.raises(ValidationProblem, match="remove one first") as problem:
+    with pytest.raises(ValidationProblem, match="currencies can be limited") as problem:
         set_spending_cap(owner, amount=Decimal(1), currency="USD")
     set_spending_cap(owner, amount=Decimal(2), currency="XAA")
 
@@ -120,7 +127,7 @@ def test_which_roles_cap_what_the_tenant_spends(acme: Tenant, owner: Principal, 
     if role in MAY_CAP:
         set_spending_cap(somebody, amount=Decimal(2), currency="USD")
         remove_spending_cap(somebody, currency="USD")
-        assert not Budget.objects.exists()
+        assert not in_force(Budget.objects.all()).exists()
     else:
         with pytest.raises(PermissionDenied, match="set spending limits"):
             set_spending_cap(somebody, amount=Decimal(2), currency="USD")
@@ -137,7 +144,7 @@ def test_which_roles_set_the_budgets_of_keys(acme: Tenant, owner: Principal, key
     if role in MAY_TEND_KEYS:
         set_key_budget(somebody, api_key_id=key.pk, amount=Decimal(2), currency="USD")
         remove_key_budget(somebody, api_key_id=key.pk, currency="USD")
-        assert not Budget.objects.exists()
+        assert not in_force(Budget.objects.all()).exists()
     else:
         with pytest.raises(PermissionDenied):
             set_key_budget(somebody, api_key_id=key.pk, amount=Decimal(2), currency="USD")
@@ -178,7 +185,7 @@ def test_removing_the_cap_leaves_the_keys_budgets_and_the_other_way_round(owner:
     with pytest.raises(NotFound):
         remove_spending_cap(owner, currency="USD")
 
-    assert Budget.objects.get().api_key == key
+    assert in_force(Budget.objects.all()).get().api_key == key
 
 
 class TestAKeyWithABudget:
@@ -239,15 +246,58 @@ def test_a_month_shows_what_was_spent_in_it_alone_and_a_lowered_limit_is_what_is
     assert (narrow.spending_limit, narrow.spending_settled, narrow.spending_held) == (3, 2, 1)
 
 
-def test_calls_that_counted_for_a_removed_cap_stay(owner: Principal, acme: Tenant) -> None:
+def test_a_cap_that_is_set_again_goes_on_counting(owner: Principal) -> None:
     cap = set_spending_cap(owner, amount=Decimal(5), currency="USD")
-    spending = Spending.objects.create(
-        budget=cap, period_start=month(cap).spending_start, period_end=month(cap).spending_end, limit=5, settled=2
-    )
-    version = factories.version(factories.model(factories.tenant(is_publisher=True)))
-    factories.hold(acme, version, price=2, spending=spending)
+    start, end = month(cap).spending_start, month(cap).spending_end
+    Spending.objects.create(budget=cap, period_start=start, period_end=end, limit=5, settled=2)
 
     remove_spending_cap(owner, currency="USD")
+    again = set_spending_cap(owner, amount=Decimal(3), currency="USD")
 
-    assert Hold.objects.get().spending is None
-    assert not Spending.objects.exists()
+    assert month(again).spending_settled == 2
+
+
+def test_a_key_whose_budget_was_removed_is_free_again(owner: Principal, key: ApiKey) -> None:
+    set_key_budget(owner, api_key_id=key.pk, amount=Decimal(1), currency="USD")
+    remove_key_budget(owner, api_key_id=key.pk, currency="USD")
+
+    require_no_budget_of_its_own(as_key(key))
+
+
+def test_as_much_as_nothing_is_no_amount(owner: Principal) -> None:
+    with pytest.raises(ValidationProblem, match="remove it instead"):
+        set_spending_cap(owner, amount=NO_LIMIT, currency="USD")
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_removed_cap_lets_calls_through_and_set_again_it_has_counted_them() -> None:
+    acme = await contract(included_units=0, overage_price=QUARTER)
+    owner = factories.principal(acme.consumer)
+    set_cap, remove_cap = sync_to_async(set_spending_cap), sync_to_async(remove_spending_cap)
+
+    await set_cap(owner, amount=QUARTER, currency="USD")
+    await settle(await acme.admit(), latency_ms=1)
+    with pytest.raises(BudgetExceeded):
+        await acme.admit()
+    await remove_cap(owner, currency="USD")
+    await settle(await acme.admit(), latency_ms=1)
+    await set_cap(owner, amount=2 * QUARTER, currency="USD")
+    with pytest.raises(BudgetExceeded) as refused:
+        await acme.admit()
+
+    assert (refused.value.limit, refused.value.remaining) == (2 * QUARTER, 0)
+    assert await exact()
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_cap_that_is_removed_while_a_call_runs_is_still_charged_for_it() -> None:
+    acme = await contract(included_units=0, overage_price=QUARTER)
+    owner = factories.principal(acme.consumer)
+    await sync_to_async(set_spending_cap)(owner, amount=QUARTER, currency="USD")
+    hold = await acme.admit()
+
+    await sync_to_async(remove_spending_cap)(owner, currency="USD")
+    await settle(hold, latency_ms=1)
+
+    assert (await Spending.objects.aget()).settled == QUARTER
+    assert await exact()

@@ -8,7 +8,7 @@ from django.test import Client
 from inference.models import Deployment, UsageReconciliation
 from marketplace.access import TenantRole
 from marketplace.catalog.models import MLModelGroupObjectPermission, ModelVersionStatus, Visibility
-from marketplace.metering.models import LedgerEntry, Quota
+from marketplace.metering.models import Budget, LedgerEntry, Quota, Spending
 from tests import factories
 
 
@@ -48,6 +48,10 @@ class House:
             amount=0,
             currency="USD",
             created_at=now,
+        )
+        self.budget = Budget.objects.create(tenant=self.acme, amount=25, currency="USD")
+        self.spending = Spending.objects.create(
+            budget=self.budget, period_start=now, period_end=now.replace(year=now.year + 1), limit=25, settled=4, held=1
         )
         self.deployment = Deployment.objects.create(version=self.live, endpoint="127.0.0.1:8001")
         self.usage = UsageReconciliation.objects.create(version=self.live, since=now)

@@ -1,7 +1,10 @@
 """What the operator does in the admin, and what even an operator does not."""
 
+from decimal import Decimal
+
 import pytest
 
+from marketplace.metering.models import Budget, Spending
 from marketplace.tenants.models import Tenant
 from tests import factories
 from tests.publishing.conftest import House
@@ -53,7 +56,7 @@ def test_who_may_edit_people_makes_nobody_an_operator(house: House) -> None:
     assert browser.post(f"/admin/tenants/user/{operator.pk}/change/", {"display_name": "Gone"}).status_code == 403
 
 
-@pytest.mark.parametrize("page", ["metering/hold/", "metering/ledgerentry/", "metering/quota/"])
+@pytest.mark.parametrize("page", ["metering/hold/", "metering/ledgerentry/", "metering/quota/", "metering/spending/"])
 def test_big_tables_are_never_counted(house: House, page: str) -> None:
     from django.db import connection  # noqa: PLC0415
     from django.test.utils import CaptureQueriesContext  # noqa: PLC0415
@@ -81,13 +84,43 @@ def test_lists_take_as_many_queries_for_one_row_as_for_ten(house: House) -> None
             assert browser.get(f"/admin/{page}").status_code == 200
         return len(captured)
 
-    pages = ["tenants/membership/", "tenants/apikey/", "catalog/modelversion/", "metering/hold/", "subscriptions/plan/"]
+    pages = [
+        *("tenants/membership/", "tenants/apikey/", "catalog/modelversion/", "subscriptions/plan/"),
+        *("metering/hold/", "metering/budget/", "metering/spending/"),
+    ]
     few = {page: count(page) for page in pages for _warmed in range(2)}
     for _ in range(10):
         tenant = factories.tenant()
         factories.member(tenant)
-        factories.api_key(tenant)
+        budget = Budget.objects.create(tenant=tenant, api_key=factories.api_key_row(tenant), amount=1, currency="USD")
+        month = house.spending
+        Spending.objects.create(budget=budget, period_start=month.period_start, period_end=month.period_end, limit=1)
         model = factories.model(house.openlab)
         factories.hold(tenant, factories.version(model))
         factories.plan(model)
     assert {page: count(page) for page in pages} == few
+
+
+def test_a_hold_shows_the_terms_it_was_admitted_on(house: House) -> None:
+    house.plan.unit, house.plan.overage_price = "SECOND", Decimal("0.25")
+    house.plan.save()
+    bought = factories.hold(
+        house.acme, house.live, plan=house.plan, quota=house.quota, unit="SECOND", price=Decimal("0.5")
+    )
+    browser = house.browser("operator")
+
+    sold = browser.get(f"/admin/metering/hold/{bought.pk}/change/").content.decode()
+    own = browser.get(f"/admin/metering/hold/{house.hold.pk}/change/").content.decode()
+
+    assert "Included: 1000 (Second of compute). Past them: 0.25 USD (Second of compute)." in sold
+    assert "The publisher&#x27;s own model: no plan, no charge." in own
+
+
+def test_the_operator_sees_what_a_tenant_may_spend_and_has_spent(house: House) -> None:
+    browser = house.browser("operator")
+
+    spent = browser.get(f"/admin/metering/spending/{house.spending.pk}/change/").content.decode()
+
+    assert "25.000000000" in spent
+    assert "Acme" in browser.get("/admin/metering/budget/").content.decode()
+    assert "Acme" in browser.get("/admin/metering/spending/").content.decode()

@@ -56,6 +56,8 @@ ADMIN = {
     "subscriptions.plan": Pages("plan"),
     "subscriptions.modelsubscription": Pages("subscription"),
     "metering.quota": Pages("quota"),
+    "metering.budget": Pages("budget"),
+    "metering.spending": Pages("spending"),
     "metering.hold": Pages("hold"),
     "metering.ledgerentry": Pages("entry"),
     "inference.deployment": Pages("deployment"),

@@ -156,6 +156,22 @@ class TestPlans:
         assert answer["Location"] == PLANS
         plan = Plan.objects.get(name="Scale")
         assert (plan.model, plan.price, plan.overage_price) == (house.model, Decimal("49.90"), None)
+        assert (plan.unit, plan.max_concurrency) == ("CALL", None)
+
+    def test_the_form_explains_what_is_counted_and_how_many_calls_may_run(self, house: House) -> None:
+        page = house.browser("owner").get(PLANS + "add/").content.decode()
+        assert "What is counted: calls, elements of the input tensors, or seconds that the model takes." in page
+        assert "How many calls may run at the same time." in page
+
+    def test_one_that_counts_seconds_and_lets_four_calls_run(self, house: House) -> None:
+        terms = {"unit": "SECOND", "max_concurrency": "4", "overage_price": "0.25"}
+        house.browser("owner").post(PLANS + "add/", PLAN | {"model": str(house.model.pk)} | terms)
+        plan = Plan.objects.get(name="Scale")
+        assert (plan.unit, plan.max_concurrency) == ("SECOND", 4)
+        page = house.browser("owner").get(PLANS).content.decode()
+        assert "1,000,000 seconds of compute" in page
+        assert "0.25 EUR per second of compute" in page
+        assert "100 calls a second, 200 at once, 4 running" in page
 
     @pytest.mark.parametrize(
         ("change", "field"),
@@ -166,6 +182,8 @@ class TestPlans:
             ({"currency": "eur"}, "currency"),
             ({"included_units": "1e16"}, "included_units"),
             ({"burst": "0"}, "burst"),
+            ({"unit": "TOKEN"}, "unit"),
+            ({"max_concurrency": "0"}, "max_concurrency"),
         ],
     )
     def test_an_error_is_shown_at_its_field(self, house: House, change: dict[str, str], field: str) -> None:
@@ -180,6 +198,22 @@ class TestPlans:
     def test_terms_that_tenants_are_on_stay(self, house: House) -> None:
         answer = house.browser("owner").post(f"{PLANS}{house.plan.pk}/change/", PLAN)
         assert "Tenants are subscribed on these terms" in errors(answer)["__all__"][0]
+
+    @pytest.mark.parametrize("change", [{}, {"unit": "ELEMENT"}, {"max_concurrency": "1"}])
+    def test_what_is_counted_and_how_many_run_are_terms(self, house: House, change: dict[str, str]) -> None:
+        as_it_is = {
+            "name": "Renamed",
+            "price": "0",
+            "currency": "USD",
+            "included_units": "1000",
+            "requests_per_second": "1000",
+            "burst": "1000",
+        }
+        answer = house.browser("owner").post(f"{PLANS}{house.plan.pk}/change/", PLAN | as_it_is | change)
+        house.plan.refresh_from_db()
+        if change:
+            assert "Tenants are subscribed on these terms" in errors(answer)["__all__"][0]
+        assert house.plan.name == ("Free" if change else "Renamed")
 
     def test_hide_and_offer_again(self, house: House) -> None:
         browser = house.browser("owner")
@@ -197,7 +231,7 @@ class TestSubscribers:
         house.quota.save()
         page = house.browser("owner").get("/publish/subscriptions/modelsubscription/").content.decode()
         assert "Acme" in page
-        assert "2.5" in page
+        assert "2.5 calls" in page
 
 
 class TestGrants:
