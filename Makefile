@@ -48,8 +48,9 @@ check: development ## Check format, lint, types, import rules, GraphQL schema an
 	$(IN_VENV) -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
 
 .PHONY: bench
-bench: environments development ## Measure what the marketplace adds to raw Triton, side by side (docs/performance.md)
+bench: environments development ## Measure what a call costs on top of raw Triton, and the metering alone (docs/performance.md)
 	$(IN_VENV) -m benchmarks.invoke
+	$(IN_VENV) -m benchmarks.metering
 
 .PHONY: soak
 soak: environments development ## Kill everything at every moment for SOAK_MINUTES (5), and compare journal, ledger, answers

@@ -51,23 +51,8 @@ def measure(callers: int, tenants: int) -> None:
 
     async def one_by_one(principal: Principal) -> None:
         hold = admission.uuid.uuid7()
-        (row,) = await admission._admit(
-            [
-                (
-                    hold,
-                    principal.tenant_id,
-                    principal.api_key_id,
-                    None,
-                    version.pk,
-                    1,
-                    10,
-                    None,
-                    None,
-                    60.0,
-                    *admission.NO_HINT,
-                )
-            ]
-        )
+        who = (principal.tenant_id, principal.api_key_id, None)
+        (row,) = await admission._admit([(hold, *who, version.pk, 1, 10, None, None, 60.0, *admission.NO_HINT)])
         assert not isinstance(row, BaseException), row
         assert row[0] == "admitted", row
         assert await admission._settle([(hold, 1.0, None, None)]) == [1]

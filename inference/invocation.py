@@ -174,9 +174,7 @@ async def _infer(
 async def _ask(
     target: ModelVersion, endpoints: Sequence[str], request: InferenceRequest, deadline: float, request_id: str
 ) -> tuple[Tensor, ...]:
-    failure = ModelUnavailable(
-        _("No server has this version loaded just now; it is being loaded."), retry_after_ms=2000, path="input.model"
-    )
+    failure: ModelUnavailable | None = None
     known = [endpoint for endpoint in endpoints if endpoint in settings.TRITON_URLS]
     for endpoint in scheduler.ranked(known, target.triton_name):
         remaining = deadline - asyncio.get_running_loop().time()
@@ -193,7 +191,9 @@ async def _ask(
             failure = error
         except ModelUnavailable as error:
             failure = error
-    raise failure
+    raise failure or ModelUnavailable(
+        _("No server has this version loaded just now; it is being loaded."), retry_after_ms=2000, path="input.model"
+    )
 
 
 async def _give_back(hold_id: UUID, because: str) -> None:

@@ -81,6 +81,9 @@ async def principal_by_key(secret: str, fetch: Fetch) -> Principal:
 
 async def hinted_principal(secret: str, fetch: Fetch) -> Principal | None:
     """Whom the key stood for within the last minute. Admission has to confirm it, and None is to be looked up anew."""
+    known = _hints.get(keys.digest(secret))
+    if known is not None:
+        return known
     digest = _digest(secret)
     return await _hints.find(digest, lambda: _by_digest(digest, fetch))
 
