@@ -206,7 +206,7 @@ def _add(row: UsageReconciliation, finished: _Holds) -> None:
 
 @dataclass(slots=True)
 class _Loads:
-    """Of one version: counters as they are now, counters that are no more, and whether any of them began or ended."""
+    """Of one version: counters that have moved, counters that are no more, and whether any of them began or ended."""
 
     read: list[TritonCounter] = field(default_factory=list)
     ended: list[TritonCounter] = field(default_factory=list)
@@ -235,18 +235,19 @@ def _read(
         row.delivered += counts[0] - counted[0]
         row.cached += counts[1] - counted[1]
         row.failed += counts[2] - counted[2]
-        loads.read.append(
-            TritonCounter(
-                usage_id=row.pk,
-                endpoint=endpoint,
-                load=load,
-                succeeded=now.succeeded,
-                cached=now.cached,
-                failed=now.failed,
-                last_call_at=datetime.fromtimestamp(now.last_call / 1000, UTC) if now.last_call else None,
-                settled=row.settled,
+        if last is None or (last.succeeded, last.cached, last.failed, last.settled) != (*counts, row.settled):
+            loads.read.append(
+                TritonCounter(
+                    usage_id=row.pk,
+                    endpoint=endpoint,
+                    load=load,
+                    succeeded=now.succeeded,
+                    cached=now.cached,
+                    failed=now.failed,
+                    last_call_at=datetime.fromtimestamp(now.last_call / 1000, UTC) if now.last_call else None,
+                    settled=row.settled,
+                )
             )
-        )
     for key, last in known.items():
         if key not in readings:
             loads.anew = True

@@ -22,13 +22,14 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
 
-from inference import artifacts, deployment, gateway, reconciliation
+from inference import artifacts, deployment, gateway, reconciliation, tasks
 from inference.formats import read_signature
 from inference.invocation import invoke
 from inference.models import Deployment, TritonCounter, UsageReconciliation, Watermark
 from inference.repository import triton_models
 from inference.tensors import RawTensor
 from marketplace.catalog.models import ModelVersion
+from marketplace.config import celery
 from marketplace.embedded import triton as embedded
 from marketplace.errors import InferenceFailed
 from marketplace.metering import connections
@@ -289,6 +290,21 @@ class TestCountersThatEnd:
 
         assert counts(await usage()) == {"delivered": 3, "settled": 3}
 
+    async def test_a_counter_that_went_back_began_anew_whoever_loaded_the_version(
+        self, shop: Shop, triton: str
+    ) -> None:
+        add = await sync_to_async(shop.version_of)(graphs.add())
+        await Deployment.objects.acreate(version=add, endpoint=triton, status="READY")
+        [model] = triton_models(add.triton_name, "onnx", graphs.add(), read_signature(graphs.add()))
+        for calls in (0, 3, 1):
+            await gateway.unload(triton, model.name)
+            await gateway.load(triton, model.name, model.config, model.files)
+            if calls:
+                await shop.call(calls)
+            row = await usage()
+
+        assert counts(row) == {"delivered": 4, "settled": 4}
+
     async def test_what_a_killed_triton_had_counted_unread_is_told_apart_from_drift(
         self, shop: Shop, server: Server, settings: Settings
     ) -> None:
@@ -404,6 +420,14 @@ class TestCounting:
 
         reconciliation.reconcile()
         assert counts(UsageReconciliation.objects.get()) == {"settled": 2, "drift": -2}
+
+    def test_the_worker_compares_every_minute(self, version: ModelVersion) -> None:
+        factories.hold(version.model.publisher, version)
+
+        tasks.reconcile_usage()
+
+        assert celery.EVERY_SECONDS[tasks.reconcile_usage.name] == 60
+        assert UsageReconciliation.objects.get().settled == 1
 
     def test_one_comparison_at_a_time(self, version: ModelVersion) -> None:
         reached = Watermark.objects.get().reached
