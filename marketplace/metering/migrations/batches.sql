@@ -5,6 +5,8 @@
 -- has few rows, the tables may have millions, and statistics taken while they were empty must not decide.
 -- What is called from another function here inherits its settings.
 -- That a hold is open is said as NOT IN (settled, released): in the words of hold_by_expiry, all open holds would be read.
+-- The time at which a hold finishes is taken when its table is locked already: whoever counts what has finished (usage
+-- reconciliation) relies on it.
 -- lock_timeout: somebody who sits on one tenant's row must not keep the whole batch; its calls are then asked one by one.
 
 DROP FUNCTION metering_admit(uuid, uuid, uuid, uuid, uuid, numeric, text, bytea, double precision);
@@ -384,13 +386,11 @@ CREATE FUNCTION metering_settle(
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan SET jit = off
 SET lock_timeout = '200ms' AS $$
 DECLARE
-    moment timestamptz;
     answers numeric[] := array_fill(NULL::numeric, ARRAY[cardinality(p_holds)]);
     positions int[];
     charged numeric[];
 BEGIN
     PERFORM metering_lock_holds(p_holds);
-    moment := clock_timestamp();
     WITH asked AS (
         SELECT a.*, h.units AS held, h.price,
                CASE h.unit WHEN 'SECOND' THEN least(h.units, ceil(a.latency::numeric) / 1000) ELSE h.units END AS units
@@ -399,11 +399,11 @@ BEGIN
           JOIN LATERAL (SELECT * FROM metering_hold WHERE id = a.hold OFFSET 0) AS h ON h.state NOT IN ('settled', 'released') ORDER BY a.hold
     ), done AS (
         UPDATE metering_hold h
-           SET state = 'settled', charged = a.units, finished_at = moment, latency_ms = a.latency, answer_digest = a.answer_digest,
+           SET state = 'settled', charged = a.units, finished_at = clock_timestamp(), latency_ms = a.latency, answer_digest = a.answer_digest,
                -- Rounded up: of what was counted for a budget, never too much is given back.
                price = CASE WHEN a.units < a.held THEN ceil(a.price * a.units / a.held * 1e9) / 1e9 ELSE a.price END
           FROM asked a WHERE h.id = a.hold AND h.state NOT IN ('settled', 'released')
-        RETURNING h.id, h.tenant_id, h.version_id, h.quota_id, h.plan_id, h.price, h.spending_id, h.key_spending_id,
+        RETURNING h.finished_at, h.id, h.tenant_id, h.version_id, h.quota_id, h.plan_id, h.price, h.spending_id, h.key_spending_id,
                   a.price AS price_held, a.held, a.units, a.answer, a.position
     ), priced AS (
         -- What each adds to the price of the period's overage, in the order of the batch.
@@ -426,11 +426,11 @@ BEGIN
     ), entered AS (
         INSERT INTO metering_ledgerentry (hold_id, kind, account, tenant_id, units, amount, currency, created_at)
         SELECT d.id, 'charge', side.account, CASE side.sign WHEN -1 THEN d.tenant_id ELSE d.publisher_id END,
-               side.sign * d.units, side.sign * d.amount, d.currency, moment
+               side.sign * d.units, side.sign * d.amount, d.currency, d.finished_at
           FROM priced d CROSS JOIN (VALUES ('consumer', -1), ('publisher', 1)) AS side (account, sign) ORDER BY d.position, side.sign
     ), kept AS (
         INSERT INTO metering_storedanswer (hold_id, content, expires_at)
-        SELECT d.id, d.answer, moment + make_interval(secs => p_answer_seconds) FROM done d WHERE d.answer IS NOT NULL
+        SELECT d.id, d.answer, d.finished_at + make_interval(secs => p_answer_seconds) FROM done d WHERE d.answer IS NOT NULL
     )
     SELECT array_agg(position), array_agg(units) INTO positions, charged FROM done;
     FOR n IN 1..coalesce(cardinality(positions), 0) LOOP
@@ -477,20 +477,18 @@ CREATE FUNCTION metering_refund(p_holds uuid[], p_because text) RETURNS boolean[
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan SET jit = off
 SET lock_timeout = '200ms' AS $$
 DECLARE
-    moment timestamptz;
     answers boolean[] := array_fill(false, ARRAY[cardinality(p_holds)]);
     positions int[];
     n int;
 BEGIN
     PERFORM metering_lock_holds(p_holds);
-    moment := clock_timestamp();
     WITH asked AS (
         SELECT a.*, h.charged AS units FROM unnest(p_holds) WITH ORDINALITY AS a (hold, position)
           JOIN LATERAL (SELECT * FROM metering_hold WHERE id = a.hold OFFSET 0) AS h ON h.state = 'settled' ORDER BY a.hold
     ), done AS (
-        UPDATE metering_hold h SET state = 'released', released_because = p_because, charged = 0, finished_at = moment
+        UPDATE metering_hold h SET state = 'released', released_because = p_because, charged = 0, finished_at = clock_timestamp()
           FROM asked a WHERE h.id = a.hold AND h.state = 'settled'
-        RETURNING h.id, h.tenant_id, h.version_id, h.quota_id, h.plan_id, h.price, h.spending_id, h.key_spending_id, a.units, a.position
+        RETURNING h.finished_at, h.id, h.tenant_id, h.version_id, h.quota_id, h.plan_id, h.price, h.spending_id, h.key_spending_id, a.units, a.position
     ), priced AS (
         SELECT d.*, m.publisher_id, coalesce(p.currency, 'USD') AS currency,
                coalesce(p.overage_price * (greatest(d.used - p.included_units, 0) - greatest(d.used - d.units - p.included_units, 0)), 0) AS amount
@@ -510,7 +508,7 @@ BEGIN
     ), entered AS (
         INSERT INTO metering_ledgerentry (hold_id, kind, account, tenant_id, units, amount, currency, created_at)
         SELECT d.id, 'refund', side.account, CASE side.sign WHEN 1 THEN d.tenant_id ELSE d.publisher_id END,
-               side.sign * d.units, side.sign * d.amount, d.currency, moment
+               side.sign * d.units, side.sign * d.amount, d.currency, d.finished_at
           FROM priced d CROSS JOIN (VALUES ('consumer', 1), ('publisher', -1)) AS side (account, sign) ORDER BY d.position, side.sign
     ), forgotten AS (
         DELETE FROM metering_storedanswer k USING done d WHERE k.hold_id = d.id
