@@ -197,7 +197,7 @@ def test_a_plan_with_a_price_past_its_units_has_no_limit_to_show(marketplace: Ma
     page = words(marketplace.owner.client.get(URL))
 
     assert "Used 0 In flight 0 Included 1,000 calls Past what is included: $0.002 per call." in page
-    assert "then $0.002 a unit" in page
+    assert "then $0.002 per call" in page
 
 
 def test_code_samples_name_this_site_and_this_model(marketplace: Marketplace) -> None:
