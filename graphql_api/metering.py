@@ -61,7 +61,7 @@ class Spending:
 @strawberry_django.type(
     metering.Budget,
     description="What calls past included units may cost in a calendar month (UTC), on plans in its currency: a "
-    "tenant's spending cap, or the budget of one API key. It counts from when it was first set.",
+    "tenant's spending cap, or the budget of one API key. It counts the calls that are made while it is set.",
 )
 class Budget:
     @classmethod

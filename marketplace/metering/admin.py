@@ -6,7 +6,6 @@ from django.utils.translation import gettext_lazy as _
 
 from marketplace.console import EndlessAdmin
 
-from .budgets import NO_LIMIT
 from .models import Budget, Hold, LedgerEntry, Quota, Spending
 
 
@@ -26,7 +25,7 @@ class BudgetAdmin(EndlessAdmin):
 
     @admin.display(description=_("in force"), boolean=True)
     def is_in_force(self, budget: Budget) -> bool:
-        return budget.amount < NO_LIMIT
+        return budget.amount is not None
 
 
 @admin.register(Spending)

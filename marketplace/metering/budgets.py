@@ -20,9 +20,6 @@ from .models import Budget, BudgetQuerySet, Spending
 
 # Admission locks this month's row of each of them.
 MAX_CURRENCIES = 20
-# What a removed budget says: as much as the column holds. The row stays, because admissions and calls under way know
-# its months by id, and what is set again in the same month goes on counting.
-NO_LIMIT = Decimal("999999999999999.999999999")
 
 _MONEY: "DecimalField[Any, Any]" = DecimalField(**MONEY)
 
@@ -74,7 +71,7 @@ def require_no_budget_of_its_own(principal: Principal) -> None:
 
 def in_force(rows: BudgetQuerySet) -> BudgetQuerySet:
     """Those that are not removed."""
-    return rows.filter(amount__lt=NO_LIMIT)
+    return rows.exclude(amount=None)
 
 
 def current_spending() -> dict[str, Expression]:
@@ -134,7 +131,8 @@ def _remove(principal: Principal, key: ApiKey | None, permission: Permission, cu
         path="input.currency",
         lock=True,
     )
-    budget.amount = NO_LIMIT
+    # The row stays: admissions and calls under way know its months by id.
+    budget.amount = None
     budget.save(update_fields=["amount"])
 
 
@@ -145,5 +143,3 @@ def _check(budget: Budget) -> None:
         budget.clean_fields(exclude={field.name for field in Budget._meta.get_fields()} - {"amount"})
     except ValidationError as error:
         raise ValidationProblem(error.messages[0], path="input.amount") from error
-    if budget.amount >= NO_LIMIT:
-        raise ValidationProblem(_("This is no limit any more: remove it instead."), path="input.amount")

@@ -74,7 +74,8 @@ class Budget(models.Model):
     id = models.BigAutoField(primary_key=True)
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="budgets")
     api_key = models.ForeignKey(ApiKey, on_delete=models.CASCADE, null=True, related_name="budgets")
-    amount = models.DecimalField(_("amount"), **MONEY, validators=[MinValueValidator(0)])
+    # Null once it was removed: no limit.
+    amount = models.DecimalField(_("amount"), **MONEY, null=True, validators=[MinValueValidator(0)])
     currency = models.CharField(_("currency"), max_length=3)
 
     objects = BudgetQuerySet.as_manager()

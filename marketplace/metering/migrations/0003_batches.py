@@ -24,7 +24,7 @@ class Migration(migrations.Migration):
             name='Budget',
             fields=[
                 ('id', models.BigAutoField(primary_key=True, serialize=False)),
-                ('amount', models.DecimalField(decimal_places=9, max_digits=24, validators=[django.core.validators.MinValueValidator(0)], verbose_name='amount')),
+                ('amount', models.DecimalField(decimal_places=9, max_digits=24, null=True, validators=[django.core.validators.MinValueValidator(0)], verbose_name='amount')),
                 ('currency', models.CharField(max_length=3, verbose_name='currency')),
             ],
             options={

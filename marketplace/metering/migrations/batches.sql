@@ -56,7 +56,7 @@ BEGIN
           INTO spendings, absent
           FROM metering_budget b
           LEFT JOIN metering_spending s ON s.budget_id = b.id AND s.period_start = month AT TIME ZONE 'UTC'
-         WHERE b.tenant_id = ANY (p_tenants) AND (b.api_key_id IS NULL OR b.api_key_id = ANY (p_api_keys));
+         WHERE b.tenant_id = ANY (p_tenants) AND b.amount IS NOT NULL AND (b.api_key_id IS NULL OR b.api_key_id = ANY (p_api_keys));
         EXIT WHEN absent IS NULL OR attempt = 2;
         INSERT INTO metering_spending (budget_id, period_start, period_end, amount_limit)
         SELECT id, month AT TIME ZONE 'UTC', (month + interval '1 month') AT TIME ZONE 'UTC', amount
@@ -196,8 +196,8 @@ BEGIN
                   SELECT * FROM subscriptions_modelsubscription s WHERE s.tenant_id = a.tenant AND s.model_id = v.model_id OFFSET 0) AS s ON true
               LEFT JOIN subscriptions_plan p ON p.id = s.plan_id
               LEFT JOIN metering_quota q ON q.model_subscription_id = s.id AND q.id = ANY (quotas)
-              LEFT JOIN metering_budget b ON b.tenant_id = a.tenant AND b.api_key_id IS NULL AND b.currency = p.currency
-              LEFT JOIN metering_budget kb ON kb.api_key_id = a.api_key AND kb.currency = p.currency
+              LEFT JOIN metering_budget b ON b.tenant_id = a.tenant AND b.api_key_id IS NULL AND b.currency = p.currency AND b.amount IS NOT NULL
+              LEFT JOIN metering_budget kb ON kb.api_key_id = a.api_key AND kb.currency = p.currency AND kb.amount IS NOT NULL
               LEFT JOIN LATERAL (
                   SELECT h.id, h.state, h.request_digest FROM metering_hold h
                    WHERE a.idempotency_key IS NOT NULL
