@@ -12,7 +12,7 @@ from inference.models import Deployment
 from inference.versions import callable_version
 from marketplace.access import ANONYMOUS, Principal
 from marketplace.catalog.models import ModelVersion, Visibility
-from marketplace.errors import MarketplaceError
+from marketplace.errors import SubscriptionRequired
 from marketplace.metering.admission import Hint, Moved, admit
 from tests import factories
 
@@ -93,8 +93,8 @@ async def confirmed(principal: Principal, ref: str, number: int | None, version:
         await admit(principal, version_id=version.pk, most_seconds=1, hint=Hint(None, ref, number))
     except Moved:
         return False
-    except MarketplaceError:
-        return True  # refused for what comes after that, as a subscription that they do not have
+    except SubscriptionRequired:
+        return True  # what is looked at after that
     return True
 
 
@@ -108,7 +108,9 @@ async def test_admission_confirms_a_version_to_whom_it_would_be_found_for_and_to
         for number in {None, version.number, 4}
     ]
 
-    answers = await asyncio.gather(*(confirmed(*question) for question in asked))
+    answers = []
+    for start in range(0, len(asked), 32):  # no more than are answered within a second, wherever this runs
+        answers += await asyncio.gather(*(confirmed(*question) for question in asked[start : start + 32]))
 
     for (principal, ref, number, version), answer in zip(asked, answers, strict=True):
         assert answer == (await callable_version(principal, ref, number) == version), (principal, ref, number, version)
