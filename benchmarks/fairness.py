@@ -4,7 +4,7 @@
 
 Starts servers of its own in a temporary folder, PostgreSQL with all promises on, and one web process. Calls leave at a
 fixed rate whatever became of those before them, and are measured from when they were due: a call that waits behind a
-slow one counts as slow. The ratio of the p99s over all rounds is what docs/metering.md promises to stay below 2.
+slow one counts as slow. The aim is that the ratio of the p99s stays below 2.
 """
 
 import argparse
