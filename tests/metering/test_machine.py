@@ -34,6 +34,7 @@ from marketplace.metering.current import current_quota
 from marketplace.metering.doubts import REFUND
 from marketplace.metering.heartbeats import EXTEND
 from marketplace.metering.models import Budget as BudgetRow
+from marketplace.metering.models import Hold, LedgerEntry, Quota, Spending, StoredAnswer
 from marketplace.subscriptions import actions, sharing
 from marketplace.subscriptions.models import ModelSubscription
 from marketplace.subscriptions.models import Plan as PlanRow
@@ -60,6 +61,9 @@ CALLERS = [
     # Somebody else's key.
     Caller("globex", key="acme-1"),
 ]
+
+
+EMPTIED = (PlanRow, ModelSubscription, Quota, Hold, LedgerEntry, StoredAnswer, BudgetRow, Spending)
 
 
 def sql(statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
@@ -90,12 +94,10 @@ class World:
 
     def begin(self, now: datetime) -> None:
         self.time(now)
-        # Plans and budgets, and all that hangs on them.
-        sql("TRUNCATE subscriptions_plan, metering_budget, metering_hold RESTART IDENTITY CASCADE")
+        sql(f"TRUNCATE {', '.join(row._meta.db_table for row in EMPTIED)} RESTART IDENTITY CASCADE")
         self.plans = {}
-        ApiKey.objects.update(revoked_at=None, expires_at=None, role=TenantRole.DEVELOPER)
-        self.member(False)
-        ModelVersion.objects.update(status="LIVE")
+        for name, tenant in KEYS.items():
+            self.access(name, Key(tenant, TenantRole.DEVELOPER), "LIVE", True)
         MLModelGroupObjectPermission.objects.all().delete()
 
     def time(self, now: datetime) -> None:
@@ -137,16 +139,15 @@ class World:
     def withdraw(self, tenant: str, name: str) -> None:
         sharing.withdraw(self.principal(PUBLISHER), model=self.models[name], tenant=self.tenants[tenant])
 
-    def member(self, leaves: bool) -> None:
-        if leaves:
-            Membership.objects.filter(user=self.person).delete()
-        else:
-            Membership.objects.get_or_create(tenant=self.tenants["acme"], user=self.person)
-
-    def key(self, name: str, key: Key) -> None:
+    def access(self, name: str, key: Key, version: str, is_member: bool) -> None:
         ApiKey.objects.filter(pk=self.keys[name].pk).update(
             role=key.role, expires_at=key.expires_at, revoked_at=timezone.now() if key.revoked else None
         )
+        ModelVersion.objects.filter(pk=self.versions[OPEN].pk).update(status=version)
+        if is_member:
+            Membership.objects.get_or_create(tenant=self.tenants["acme"], user=self.person)
+        else:
+            Membership.objects.filter(user=self.person).delete()
 
     def budget(self, budget: Budget, amount: Decimal) -> None:
         BudgetRow.objects.update_or_create(
@@ -195,13 +196,13 @@ def the_model(now: datetime) -> Marketplace:
 
 # Amounts that divide badly, vanish in rounding, or cost nothing.
 PRICES = [Decimal(price) for price in ("0.25", "0.1", "0.333333333", "0.000000001", "0")]
-amounts = st.sampled_from([Decimal(amount) for amount in ("0.5", "1", "0.3", "0", "0.000000002")])
+amounts = st.sampled_from([Decimal(amount) for amount in ("0.5", "1000", "1", "0.3", "0", "0.000000002")])
 
 metered = st.builds(
     Plan,
     unit=st.sampled_from(["CALL", "ELEMENT", "SECOND"]),
-    included=st.sampled_from([Decimal(units) for units in ("3", "0", "1", "2.5", "20")]),
-    overage=st.none() | st.sampled_from(PRICES),
+    included=st.sampled_from([Decimal(units) for units in ("0", "1", "2.5", "3", "20")]),
+    overage=st.sampled_from([None, *PRICES]),
     # Out of the way.
     rate=st.just(1000),
     burst=st.just(1000),
@@ -266,14 +267,13 @@ class Metering(RuleBasedStateMachine):
     @initialize(
         now=st.sampled_from(STARTS),
         offers=st.lists(plans, min_size=2, max_size=4, unique=True),
-        cap=st.none() | amounts,
+        cap=amounts,
     )
-    def begin(self, now: datetime, offers: list[Plan], cap: Decimal | None) -> None:
+    def begin(self, now: datetime, offers: list[Plan], cap: Decimal) -> None:
         self.model = the_model(now)
         self.offers = {OPEN: offers[::2], PRIVATE: offers[1::2]}
         self.world.begin(now)
-        if cap is not None:
-            self.budget(Caller("acme"), "USD", cap)
+        self.budget(Caller("acme"), "USD", cap)
         for tenant in CONSUMERS:
             self.contract(tenant, PRIVATE, "grant")
             for name in (OPEN, PRIVATE):
@@ -410,29 +410,25 @@ class Metering(RuleBasedStateMachine):
         self.model.budgets[budget] = amount
         self.world.budget(budget, amount)
 
-    # Who may call what.
-
     @rule(
         name=st.sampled_from(list(KEYS)),
-        change=st.sampled_from(["as before", "role", "expires", "revoked"]),
+        key=st.sampled_from(["as before", "of another role", "about to expire", "revoked"]),
+        version=st.sampled_from(["LIVE", "READY", "RETIRED"]),
+        is_member=st.booleans(),
     )
-    def key(self, name: str, change: str) -> None:
-        key = self.model.keys[name] = Key(KEYS[name], TenantRole.DEVELOPER)
-        match change:
-            case "role":
-                key.role = TenantRole.VIEWER
-            case "expires":
-                key.expires_at = self.model.now + timedelta(seconds=1)
+    def access(self, name: str, key: str, version: str, is_member: bool) -> None:
+        """To the open model, for who has this key, and for the person."""
+        new = self.model.keys[name] = Key(KEYS[name], TenantRole.DEVELOPER)
+        match key:
+            case "of another role":
+                new.role = TenantRole.VIEWER
+            case "about to expire":
+                new.expires_at = self.model.now + timedelta(seconds=1)
             case "revoked":
-                key.revoked = True
-        self.world.key(name, key)
-
-    @rule(name=models, status=st.sampled_from(["LIVE", "LIVE", "READY", "RETIRED"]), leaves=st.booleans())
-    def version_and_member(self, name: str, status: str, leaves: bool) -> None:
-        self.model.versions[name] = status
-        ModelVersion.objects.filter(pk=self.world.versions[name].pk).update(status=status)
-        self.model.members = {} if leaves else {"acme": PERSON}
-        self.world.member(leaves)
+                new.revoked = True
+        self.model.versions[OPEN] = version
+        self.model.members = {"acme": PERSON} if is_member else {}
+        self.world.access(name, new, version, is_member)
 
     # What is so after each step.
 
