@@ -8,7 +8,7 @@ microsecond.
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 import pytest
@@ -16,6 +16,7 @@ from django.db import connection
 from django.utils import timezone
 from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
+from hypothesis.internal.conjecture import engine
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
@@ -34,6 +35,7 @@ from marketplace.metering.current import current_quota
 from marketplace.metering.doubts import REFUND
 from marketplace.metering.heartbeats import EXTEND
 from marketplace.metering.models import Budget as BudgetRow
+from marketplace.metering.models import Hold, LedgerEntry, Quota, Spending, StoredAnswer
 from marketplace.subscriptions import actions, sharing
 from marketplace.subscriptions.models import ModelSubscription
 from marketplace.subscriptions.models import Plan as PlanRow
@@ -60,6 +62,9 @@ CALLERS = [
     # Somebody else's key.
     Caller("globex", key="acme-1"),
 ]
+
+
+EMPTIED = (PlanRow, ModelSubscription, Quota, Hold, LedgerEntry, StoredAnswer, BudgetRow, Spending)
 
 
 def sql(statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
@@ -90,12 +95,10 @@ class World:
 
     def begin(self, now: datetime) -> None:
         self.time(now)
-        # Plans and budgets, and all that hangs on them.
-        sql("TRUNCATE subscriptions_plan, metering_budget, metering_hold RESTART IDENTITY CASCADE")
+        sql(f"TRUNCATE {', '.join(row._meta.db_table for row in EMPTIED)} RESTART IDENTITY CASCADE")
         self.plans = {}
-        ApiKey.objects.update(revoked_at=None, expires_at=None, role=TenantRole.DEVELOPER)
-        self.member(False)
-        ModelVersion.objects.update(status="LIVE")
+        for name, tenant in KEYS.items():
+            self.access(name, Key(tenant, TenantRole.DEVELOPER), "LIVE", True)
         MLModelGroupObjectPermission.objects.all().delete()
 
     def time(self, now: datetime) -> None:
@@ -137,16 +140,15 @@ class World:
     def withdraw(self, tenant: str, name: str) -> None:
         sharing.withdraw(self.principal(PUBLISHER), model=self.models[name], tenant=self.tenants[tenant])
 
-    def member(self, leaves: bool) -> None:
-        if leaves:
-            Membership.objects.filter(user=self.person).delete()
-        else:
-            Membership.objects.get_or_create(tenant=self.tenants["acme"], user=self.person)
-
-    def key(self, name: str, key: Key) -> None:
+    def access(self, name: str, key: Key, version: str, is_member: bool) -> None:
         ApiKey.objects.filter(pk=self.keys[name].pk).update(
             role=key.role, expires_at=key.expires_at, revoked_at=timezone.now() if key.revoked else None
         )
+        ModelVersion.objects.filter(pk=self.versions[OPEN].pk).update(status=version)
+        if is_member:
+            Membership.objects.get_or_create(tenant=self.tenants["acme"], user=self.person)
+        else:
+            Membership.objects.filter(user=self.person).delete()
 
     def budget(self, budget: Budget, amount: Decimal) -> None:
         BudgetRow.objects.update_or_create(
@@ -195,13 +197,13 @@ def the_model(now: datetime) -> Marketplace:
 
 # Amounts that divide badly, vanish in rounding, or cost nothing.
 PRICES = [Decimal(price) for price in ("0.25", "0.1", "0.333333333", "0.000000001", "0")]
-amounts = st.sampled_from([Decimal(amount) for amount in ("0.5", "1", "0.3", "0", "0.000000002")])
+amounts = st.sampled_from([Decimal(amount) for amount in ("0.5", "1000", "1", "0.3", "0", "0.000000002")])
 
 metered = st.builds(
     Plan,
     unit=st.sampled_from(["CALL", "ELEMENT", "SECOND"]),
-    included=st.sampled_from([Decimal(units) for units in ("3", "0", "1", "2.5", "20")]),
-    overage=st.none() | st.sampled_from(PRICES),
+    included=st.sampled_from([Decimal(units) for units in ("0", "1", "2.5", "3", "20")]),
+    overage=st.sampled_from([None, None, None, *PRICES]),
     # Out of the way.
     rate=st.just(1000),
     burst=st.just(1000),
@@ -258,22 +260,22 @@ STARTS = [
 
 
 class Metering(RuleBasedStateMachine):
-    def __init__(self, world: World) -> None:
+    world: ClassVar[World]
+
+    def __init__(self) -> None:
         super().__init__()
-        self.world = world
         self.calls = 0
 
     @initialize(
         now=st.sampled_from(STARTS),
         offers=st.lists(plans, min_size=2, max_size=4, unique=True),
-        cap=st.none() | amounts,
+        cap=amounts,
     )
-    def begin(self, now: datetime, offers: list[Plan], cap: Decimal | None) -> None:
+    def begin(self, now: datetime, offers: list[Plan], cap: Decimal) -> None:
         self.model = the_model(now)
         self.offers = {OPEN: offers[::2], PRIVATE: offers[1::2]}
         self.world.begin(now)
-        if cap is not None:
-            self.budget(Caller("acme"), "USD", cap)
+        self.budget(Caller("acme"), "USD", cap)
         for tenant in CONSUMERS:
             self.contract(tenant, PRIVATE, "grant")
             for name in (OPEN, PRIVATE):
@@ -410,29 +412,25 @@ class Metering(RuleBasedStateMachine):
         self.model.budgets[budget] = amount
         self.world.budget(budget, amount)
 
-    # Who may call what.
-
     @rule(
         name=st.sampled_from(list(KEYS)),
-        change=st.sampled_from(["as before", "role", "expires", "revoked"]),
+        key=st.sampled_from(["as before", "of another role", "about to expire", "revoked"]),
+        version=st.sampled_from(["LIVE", "READY", "RETIRED"]),
+        is_member=st.booleans(),
     )
-    def key(self, name: str, change: str) -> None:
-        key = self.model.keys[name] = Key(KEYS[name], TenantRole.DEVELOPER)
-        match change:
-            case "role":
-                key.role = TenantRole.VIEWER
-            case "expires":
-                key.expires_at = self.model.now + timedelta(seconds=1)
+    def access(self, name: str, key: str, version: str, is_member: bool) -> None:
+        """To the open model, for who has this key, and for the person."""
+        new = self.model.keys[name] = Key(KEYS[name], TenantRole.DEVELOPER)
+        match key:
+            case "of another role":
+                new.role = TenantRole.VIEWER
+            case "about to expire":
+                new.expires_at = self.model.now + timedelta(seconds=1)
             case "revoked":
-                key.revoked = True
-        self.world.key(name, key)
-
-    @rule(name=models, status=st.sampled_from(["LIVE", "LIVE", "READY", "RETIRED"]), leaves=st.booleans())
-    def version_and_member(self, name: str, status: str, leaves: bool) -> None:
-        self.model.versions[name] = status
-        ModelVersion.objects.filter(pk=self.world.versions[name].pk).update(status=status)
-        self.model.members = {} if leaves else {"acme": PERSON}
-        self.world.member(leaves)
+                new.revoked = True
+        self.model.versions[OPEN] = version
+        self.model.members = {"acme": PERSON} if is_member else {}
+        self.world.access(name, new, version, is_member)
 
     # What is so after each step.
 
@@ -442,7 +440,7 @@ class Metering(RuleBasedStateMachine):
         self.counters_are_sums()
         self.budgets_count_what_their_calls_cost()
         self.the_ledger_says_what_was_charged_and_its_entries_cancel_out()
-        self.no_budget_counts_less_than_the_bill()
+        self.the_bill_is_the_overage_and_no_budget_counts_less()
 
     def calls_are_what_they_should_be(self) -> None:
         rows = sql(
@@ -500,7 +498,8 @@ class Metering(RuleBasedStateMachine):
             "SELECT t.slug, api_key_id, currency, period_start, settled, held FROM metering_spending s "
             "JOIN metering_budget b ON b.id = budget_id JOIN tenants_tenant t ON t.id = b.tenant_id"
         )
-        keys = {None: None, **{row.pk: name for name, row in self.world.keys.items()}}
+        keys: dict[UUID | None, str | None] = {None: None}
+        keys |= {row.pk: name for name, row in self.world.keys.items()}
         counted = set()
         for tenant, key, currency, month, *spending in rows:
             budget = Budget(tenant, keys[key], currency)
@@ -518,14 +517,23 @@ class Metering(RuleBasedStateMachine):
         assert len(rows) == len(self.model.entries)
         assert sum(units for *_, units, _, _ in rows) == sum(amount for *_, amount, _ in rows) == 0
 
-    def no_budget_counts_less_than_the_bill(self) -> None:
+    def the_bill_is_the_overage_and_no_budget_counts_less(self) -> None:
+        """As long as the plan stays: what is under way while it changes is priced by the order in which it ends."""
         for contract in self.model.contracts.values():
             calls = [hold for hold in self.model.holds.values() if hold.contract is contract]
-            for period in {hold.period for hold in calls}:
-                numbers = {hold.number for hold in calls if hold.period == period}
-                bill = sum(e.amount for e in self.model.entries if e.hold in numbers and e.account == "publisher")
-                counted = sum(hold.price for hold in calls if hold.number in numbers and hold.state is State.SETTLED)
-                assert counted >= bill - model.NANO * len(numbers)
+            for period in {hold.period for hold in calls if hold.period}:
+                of_period = {hold.number: hold for hold in calls if hold.period == period}
+                plan, *others = {hold.plan for hold in of_period.values()}
+                if plan and not others:
+                    entries = [e for e in self.model.entries if e.hold in of_period and e.account == "publisher"]
+                    bill = sum((entry.amount for entry in entries), Decimal(0))
+                    # Each entry is rounded to a nano.
+                    rounding = model.NANO * len(entries)
+                    settled = [hold for hold in of_period.values() if hold.state is State.SETTLED]
+                    units = sum((hold.charged for hold in settled), Decimal(0))
+                    overage = model.quantized(plan.price(Decimal(0), units), model.NANO, model.nearest)
+                    assert abs(bill - overage) <= rounding
+                    assert sum(hold.price for hold in settled) >= bill - rounding
 
     def teardown(self) -> None:
         if hasattr(self, "model"):
@@ -558,14 +566,18 @@ def world(transactional_db: None) -> Iterator[World]:
     sql("DROP SCHEMA clock CASCADE")
 
 
-def test_metering_does_what_the_model_does(world: World) -> None:
+def test_metering_does_what_the_model_does(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    Metering.world = world
+    # Sooner than pytest gives up on a test that seems to hang.
+    monkeypatch.setattr(engine, "MAX_SHRINKING_SECONDS", 100)
     run_state_machine_as_test(
-        lambda: Metering(world),
+        Metering,
         settings=settings(
-            max_examples=100,
+            max_examples=60,
             stateful_step_count=30,
             deadline=None,
             derandomize=True,
+            report_multiple_bugs=False,
             suppress_health_check=list(HealthCheck),
         ),
     )
