@@ -3,9 +3,9 @@
     .venv/bin/python -m benchmarks.invoke [--seconds 3] [--rounds 3] [--callers 1 8 32 64] [--profile FILE]
 
 Starts servers of its own in a temporary folder, PostgreSQL with all promises on (fsync, synchronous_commit), one web
-process and one load generator, which shares the machine with them. Every answer is checked. Rates are medians of the
-rounds, latencies are over all rounds, CPU is of each server's whole process tree. With --profile the web process runs
-under cProfile, which makes it slower, and what it found is written to FILE.
+process and one load generator (wrk, one thread), which shares the machine with them. Every answer is checked. Figures
+are medians of the rounds; CPU is of each server's whole process tree. With --profile the web process runs under
+cProfile, which makes it slower, and what it found is written to FILE.
 """
 
 import argparse
@@ -22,10 +22,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from time import perf_counter
-from typing import Any
-
-import uvloop
 
 from marketplace.embedded import servers
 from marketplace.embedded.child import Child, start_together
@@ -47,96 +43,72 @@ INPUTS = [
     {"name": "A", "datatype": "FP32", "shape": [1], "data": [1.5]},
     {"name": "B", "datatype": "FP32", "shape": [1], "data": [2.25]},
 ]
-ANSWER = b"[3.75]"
+ANSWER = "[3.75]"
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where to send which bytes, over and over, and the processes that answer."""
+    """What to send where, over and over, and the processes that answer."""
 
     name: str
     port: int
-    request: bytes
+    path: str
+    body: object
+    headers: dict[str, str]
     processes: dict[str, int]
 
 
 @dataclass
 class Result:
-    """Calls a second of each round, latencies in seconds, CPU seconds a call of each process."""
+    """Of each round: calls a second, latencies in milliseconds, CPU seconds a call of each process."""
 
     rates: list[float] = field(default_factory=list)
-    latencies: list[float] = field(default_factory=list)
+    p50: list[float] = field(default_factory=list)
+    p99: list[float] = field(default_factory=list)
     cpu: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def rate(self) -> float:
         return median(self.rates)
 
-    def percentile(self, share: float) -> float:
-        """In milliseconds."""
-        ordered = sorted(self.latencies)
-        return ordered[min(int(len(ordered) * share), len(ordered) - 1)] * 1000
-
     def cpu_ms(self, process: str) -> float:
         return median(self.cpu[process]) * 1000
 
 
-class Caller(asyncio.Protocol):
-    """One connection that sends the request again as soon as its answer is there and was the right one."""
-
-    def __init__(self, request: bytes, latencies: list[float], until: float) -> None:
-        self.request = request
-        self.latencies = latencies
-        self.until = until
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.received = b""
-
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-        self.send()
-
-    def send(self) -> None:
-        self.started = perf_counter()
-        self.transport.write(self.request)
-
-    def data_received(self, data: bytes) -> None:
-        self.received += data
-        head, end, body = self.received.partition(b"\r\n\r\n")
-        if not end or len(body) < length_of(head):
-            return
-        if b" 200 " not in head.partition(b"\r\n")[0] or ANSWER not in body:
-            self.fail(RuntimeError(f"not the answer: {self.received[:2000]!r}"))
-            return
-        now = perf_counter()
-        self.latencies.append(now - self.started)
-        self.received = b""
-        if now < self.until:
-            self.send()
-        else:
-            self.transport.close()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if perf_counter() < self.until:
-            self.fail(error or ConnectionError("the server hung up"))
-        elif not self.done.done():
-            self.done.set_result(None)
-
-    def fail(self, error: Exception) -> None:
-        if not self.done.done():
-            self.done.set_exception(error)
-        self.transport.abort()
+# wrk's own script: every answer is checked, and what came out is said in one line of JSON.
+SCRIPT = """
+local threads = {}
+function setup(thread) table.insert(threads, thread); thread:set("wrong", 0) end
+function response(status, headers, body)
+  if status ~= 200 or not string.find(body, %(answer)s, 1, true) then
+    wrong, example = wrong + 1, status .. " " .. body
+  end
+end
+function done(summary, latency, requests)
+  local failed, shown = 0, ""
+  for _, thread in ipairs(threads) do
+    failed = failed + thread:get("wrong")
+    shown = thread:get("example") or shown
+  end
+  local e = summary.errors
+  failed = failed + e.connect + e.read + e.write + e.timeout
+  io.write(string.format("RESULT %%d %%d %%d %%d %%d %%s\\n", summary.requests, summary.duration,
+                         latency:percentile(50), latency:percentile(99), failed, shown))
+end
+wrk.method = "POST"
+wrk.body = %(body)s
+%(headers)s
+"""
 
 
-def length_of(head: bytes) -> int:
-    _, _, rest = head.lower().partition(b"\r\ncontent-length:")
-    return int(rest.partition(b"\r\n")[0])
+def script(target: "Target") -> str:
+    def lua(text: str) -> str:
+        return "[==[" + text + "]==]"
 
-
-def post(port: int, path: str, body: object, *headers: str) -> bytes:
-    content = json.dumps(body).encode()
-    lines = [f"POST {path} HTTP/1.1", f"Host: {HOST}:{port}", "Content-Type: application/json", *headers]
-    return "\r\n".join([*lines, f"Content-Length: {len(content)}", "", ""]).encode() + content
+    headers = {"Content-Type": "application/json", **target.headers}
+    lines = (f"wrk.headers[ {lua(name)} ] = {lua(value)}" for name, value in headers.items())
+    return SCRIPT % {"answer": lua(ANSWER), "body": lua(json.dumps(target.body)), "headers": "\n".join(lines)}
 
 
 def cpu_seconds(root: int) -> float:
@@ -166,18 +138,26 @@ def memory_mib(pid: int) -> float:
 
 async def load(target: Target, callers: int, seconds: float, result: Result) -> None:
     before = {name: cpu_seconds(pid) for name, pid in target.processes.items()}
-    latencies: list[float] = []
-    started = perf_counter()
-    loop = asyncio.get_running_loop()
-    connections = [
-        await loop.create_connection(lambda: Caller(target.request, latencies, started + seconds), HOST, target.port)
-        for _ in range(callers)
-    ]
-    await asyncio.gather(*(caller.done for _, caller in connections))
-    result.rates.append(len(latencies) / (perf_counter() - started))
-    result.latencies += latencies
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
+        file.write(script(target))
+        file.flush()
+        wrk = await asyncio.create_subprocess_exec(
+            *("wrk", "--threads", "1", "--connections", str(callers), "--duration", f"{seconds:.0f}s"),
+            *("--timeout", "10s", "--script", file.name, f"http://{HOST}:{target.port}{target.path}"),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        output = (await wrk.communicate())[0].decode()
+    said = next((line for line in output.splitlines() if line.startswith("RESULT ")), None)
+    if said is None:
+        raise RuntimeError(f"wrk said: {output}")
+    _, calls, duration, p50, p99, failed, *example = said.split(" ", 6)
+    if int(failed):
+        raise RuntimeError(f"{failed} of {calls} answers were wrong, such as {' '.join(example)[:2000]}")
+    result.rates.append(int(calls) / int(duration) * 1e6)
+    result.p50.append(int(p50) / 1000)
+    result.p99.append(int(p99) / 1000)
     for name, pid in target.processes.items():
-        result.cpu.setdefault(name, []).append((cpu_seconds(pid) - before[name]) / len(latencies))
+        result.cpu.setdefault(name, []).append((cpu_seconds(pid) - before[name]) / int(calls))
 
 
 def web(port: int, profile: str | None) -> Service:
@@ -242,13 +222,17 @@ async def measure(arguments: argparse.Namespace, data_dir: Path) -> None:
             triton = Target(
                 "triton",
                 triton_port,
-                post(triton_port, f"/v2/models/{name}/infer", {"inputs": INPUTS}),
+                f"/v2/models/{name}/infer",
+                {"inputs": INPUTS},
+                {},
                 {"triton": pids["triton"]},
             )
             marketplace = Target(
                 "invokeModel",
                 port,
-                post(port, "/graphql", call, f"Authorization: Bearer {key}"),
+                "/graphql",
+                call,
+                {"Authorization": f"Bearer {key}"},
                 {who: pids[who] for who in ("web", "postgres", "triton")},
             )
             await compare(arguments, triton, marketplace)
@@ -263,7 +247,7 @@ async def measure(arguments: argparse.Namespace, data_dir: Path) -> None:
 async def compare(arguments: argparse.Namespace, raw: Target, ours: Target) -> None:
     results: dict[tuple[str, int], Result] = {}
     for target in (raw, ours):  # until everything that is kept after its first use has been used
-        await load(target, 8, 1.5, Result())
+        await load(target, 8, 2, Result())
     for _ in range(arguments.rounds):
         for callers in arguments.callers:
             for target in (raw, ours):
@@ -276,9 +260,9 @@ async def compare(arguments: argparse.Namespace, raw: Target, ours: Target) -> N
     for callers in arguments.callers:
         theirs, mine = results[raw.name, callers], results[ours.name, callers]
         print(
-            f"| {callers} | {theirs.rate:.0f} | {theirs.percentile(0.5):.2f} | {theirs.percentile(0.99):.2f} | "
-            f"{theirs.cpu_ms('triton'):.2f} | {mine.rate:.0f} | {mine.percentile(0.5):.2f} | "
-            f"{mine.percentile(0.99):.2f} | {mine.cpu_ms('web'):.2f} | {mine.cpu_ms('postgres'):.2f} | "
+            f"| {callers} | {theirs.rate:.0f} | {median(theirs.p50):.2f} | {median(theirs.p99):.2f} | "
+            f"{theirs.cpu_ms('triton'):.2f} | {mine.rate:.0f} | {median(mine.p50):.2f} | "
+            f"{median(mine.p99):.2f} | {mine.cpu_ms('web'):.2f} | {mine.cpu_ms('postgres'):.2f} | "
             f"{mine.cpu_ms('triton'):.2f} | **{mine.rate / theirs.rate:.3f}** |"
         )
 
@@ -289,9 +273,11 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--profile", metavar="FILE")
     parser.add_argument("--callers", type=int, nargs="+", default=[1, 8, 32, 64])
+    if shutil.which("wrk") is None:
+        sys.exit("This needs wrk: as root on Debian, apt-get install wrk.")
     data_dir = Path(tempfile.mkdtemp(prefix="marketplace-bench-"))
     try:
-        uvloop.run(measure(parser.parse_args(words), data_dir))
+        asyncio.run(measure(parser.parse_args(words), data_dir))
     finally:
         shutil.rmtree(data_dir, ignore_errors=True)
 
