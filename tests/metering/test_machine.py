@@ -221,6 +221,7 @@ limited = st.builds(
     currency=st.just("USD"),
 )
 plans = metered | metered | metered | metered | metered | limited
+PLANS = ["first plan", "second plan"]
 models = st.sampled_from([OPEN, OPEN, PRIVATE])
 hints = st.builds(
     Hint,
@@ -268,7 +269,7 @@ class Metering(RuleBasedStateMachine):
 
     @initialize(
         now=st.sampled_from(STARTS),
-        offers=st.lists(plans, min_size=2, max_size=4, unique=True),
+        offers=st.lists(plans, min_size=4, max_size=4, unique=True),
         cap=amounts,
     )
     def begin(self, now: datetime, offers: list[Plan], cap: Decimal) -> None:
@@ -279,7 +280,7 @@ class Metering(RuleBasedStateMachine):
         for tenant in CONSUMERS:
             self.contract(tenant, PRIVATE, "grant")
             for name in (OPEN, PRIVATE):
-                self.contract(tenant, name, "first plan")
+                self.contract(tenant, name, PLANS[0])
 
     # Calls.
 
@@ -304,6 +305,18 @@ class Metering(RuleBasedStateMachine):
         first = self.calls + 1
         self.admit([call._replace(idempotency_key=None, hint=None)] * times)
         self.settle([(hold, latency, None) for hold in range(first, first + times)])
+
+    @rule(call=calls, times=st.integers(1, 3), latency=latencies, plan=st.none() | st.sampled_from(PLANS))
+    def admit_on_both_sides_of_a_period_s_end(self, call: Call, times: int, latency: float, plan: str | None) -> None:
+        """And settle both in the later one, perhaps after a change of plan."""
+        first = self.calls + 1
+        asked = [call._replace(caller=Caller("acme"), model=OPEN, idempotency_key=None, hint=None)] * times
+        for by in (JUST_BEFORE, PERIOD_S_END):
+            self.wait(by, False)
+            self.admit(asked)
+        if plan:
+            self.contract("acme", OPEN, plan)
+        self.settle([(hold, latency, None) for hold in range(first, first + 2 * times)])
 
     def admit(self, calls: list[Call]) -> None:
         asked = {self.calls + n: call for n, call in enumerate(calls, 1)}
@@ -381,7 +394,7 @@ class Metering(RuleBasedStateMachine):
     @rule(
         tenant=st.sampled_from(CONSUMERS),
         name=models,
-        change=st.sampled_from(["first plan", "second plan", "cancel", "withdraw", "grant"]),
+        change=st.sampled_from([*PLANS, "cancel", "withdraw", "grant"]),
     )
     def contract(self, tenant: str, name: str, change: str) -> None:
         match change:
@@ -395,7 +408,7 @@ class Metering(RuleBasedStateMachine):
                 self.model.grant(tenant, PRIVATE)
                 self.world.grant(tenant, PRIVATE)
             case _:
-                self.subscribe(tenant, name, self.offers[name][0 if change == "first plan" else -1])
+                self.subscribe(tenant, name, self.offers[name][PLANS.index(change)])
 
     def subscribe(self, tenant: str, name: str, plan: Plan) -> None:
         expected = self.model.subscribe(tenant, name, plan)
