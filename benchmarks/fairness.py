@@ -20,7 +20,7 @@ from time import perf_counter
 
 import uvloop
 
-from benchmarks.invoke import ANSWER, DOCUMENT, HOST, INPUTS, MODEL, free_port, length_of, manage, post, web
+from benchmarks.invoke import ANSWER, DOCUMENT, HOST, INPUTS, MODEL, free_port, manage, web
 from marketplace.embedded import servers
 from marketplace.embedded.child import Child, start_together
 from marketplace.embedded.log import Log
@@ -38,6 +38,17 @@ loading.MODELS = ({NAME!r},)
 loading.load()
 loading._subscribe(loading._principal(Tenant.objects.get(slug={QUIET!r})), {NAME!r})
 """
+
+
+def length_of(head: bytes) -> int:
+    _, _, rest = head.lower().partition(b"\r\ncontent-length:")
+    return int(rest.partition(b"\r\n")[0])
+
+
+def post(port: int, path: str, body: object, *headers: str) -> bytes:
+    content = json.dumps(body).encode()
+    lines = [f"POST {path} HTTP/1.1", f"Host: {HOST}:{port}", "Content-Type: application/json", *headers]
+    return "\r\n".join([*lines, f"Content-Length: {len(content)}", "", ""]).encode() + content
 
 
 class Sender:
@@ -68,7 +79,7 @@ class Sender:
         writer.write(self.request)
         head = await reader.readuntil(b"\r\n\r\n")
         body = await reader.readexactly(length_of(head))
-        if ANSWER not in body:
+        if ANSWER.encode() not in body:
             if b"MODEL_UNAVAILABLE" not in body:
                 raise RuntimeError(f"not the answer: {body[:2000]!r}")
             self.refused += 1
