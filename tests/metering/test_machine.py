@@ -216,8 +216,8 @@ limited = st.builds(
     included=st.just(Decimal(20)),
     overage=st.none(),
     rate=st.sampled_from([1000, 4, 1]),
-    burst=st.integers(1, 3),
-    concurrency=st.none() | st.integers(1, 3),
+    burst=st.sampled_from([1000, 1, 3]),
+    concurrency=st.sampled_from([1, 3, None]),
     currency=st.just("USD"),
 )
 # One of each kind, in any order: two for each of the two models.
@@ -248,7 +248,7 @@ calls = st.builds(
 )
 # The n-th of the holds: those under way first, then what has ended.
 nths = st.integers(0, 7)
-latencies = st.sampled_from([1.0, 0.0, 0.5, 999.9, 1234.2, 2500.0, 60000.0])
+latencies = st.sampled_from([1234.2, 0.0, 0.2, 999.1, 2500.0, 60000.0])
 # The first instant of acme's next period, and the last one of this.
 PERIOD_S_END, JUST_BEFORE = "until the period's end", "until just before the period's end"
 waits = st.sampled_from(
