@@ -1,5 +1,6 @@
 """The ASGI entry point: calls with a key and static files ahead of Django, everything else through it."""
 
+import gc
 import os
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "marketplace.config.settings")
@@ -42,3 +43,9 @@ application = BodyLimit(
         )
     )
 )
+
+# What is loaded by now stays. Looking through all of it for garbage again and again would keep everybody waiting for
+# tens of milliseconds each time.
+gc.collect()
+gc.freeze()
+gc.set_threshold(20_000)
