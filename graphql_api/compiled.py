@@ -55,6 +55,7 @@ Project = Callable[[Any], Any]
 _INVOCATION: dict[str, Project] = {
     "id": lambda done: global_id("Invocation", done.id),
     "status": lambda _done: InvocationStatus.SUCCEEDED.name,
+    "unit": lambda done: done.unit,
     "units": lambda done: write_decimal(done.units),
     "latencyMs": lambda done: done.latency_ms,
     "createdAt": lambda done: write_datetime(done.created_at),

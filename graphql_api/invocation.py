@@ -70,6 +70,7 @@ class InvocationMutation:
             id=done.id,
             version=done.version,
             state=HoldState.SETTLED,
+            unit=done.unit,
             charged=done.units,
             latency_ms=done.latency_ms,
             created_at=done.created_at,

@@ -14,6 +14,7 @@ from marketplace.metering import models as metering
 from marketplace.metering import receipts
 from marketplace.metering.budgets import current_spending, in_force
 from marketplace.metering.models import HoldState
+from marketplace.subscriptions.models import MeteredUnit
 
 from .catalog import Model, ModelVersion
 from .connections import Order
@@ -101,6 +102,7 @@ class InvocationStatus(Enum):
 class Invocation(ByPrimaryKey, relay.Node):
     model: Model = strawberry_django.field(field_name="version__model")
     version: ModelVersion
+    unit: MeteredUnit = strawberry_django.field(description="What is counted: as the plan said when it was admitted.")
     units: Decimal = strawberry_django.field(field_name="charged", description="What was charged.")
     latency_ms: float | None
     created_at: datetime

@@ -38,11 +38,13 @@ scheduler = Scheduler()
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """A delivered call. `outputs` is None for a replay whose answer is no longer kept. Units as charged."""
+    """A delivered call. `outputs` is None for a replay whose answer is no longer kept. Units as charged, of the plan's
+    `unit` (a MeteredUnit)."""
 
     id: UUID
     version: ModelVersion
     outputs: tuple[Tensor, ...] | None
+    unit: str
     units: Decimal
     latency_ms: float | None
     created_at: datetime
@@ -120,7 +122,7 @@ async def invoke(
             _("The answer came after the time set aside for it, so it is neither delivered nor charged. Try again."),
             retry_after_ms=1000,
         )
-    return Invocation(admission.hold_id, target, answer, units, latency_ms, created_at)
+    return Invocation(admission.hold_id, target, answer, admission.unit, units, latency_ms, created_at)
 
 
 def _check_idempotency_key(key: str | None) -> None:
@@ -208,4 +210,4 @@ async def _replay(hold_id: UUID) -> Invocation:
     hold = await Hold.objects.select_related("version__model__publisher", "stored_answer").aget(pk=hold_id)
     kept = getattr(hold, "stored_answer", None)
     outputs = tuple(unpack(bytes(kept.content))) if kept and kept.expires_at > timezone.now() else None
-    return Invocation(hold.pk, hold.version, outputs, hold.charged, hold.latency_ms, hold.created_at)
+    return Invocation(hold.pk, hold.version, outputs, hold.unit, hold.charged, hold.latency_ms, hold.created_at)

@@ -234,7 +234,7 @@ PLAIN: dict[str, str] = {
     "Budget": "amount spending",
     "Spending": "periodStart periodEnd limit settled held remaining",
     "Quota": "periodStart periodEnd limit settled held remaining",
-    "Invocation": "id status outputs units latencyMs createdAt receipt",
+    "Invocation": "id status outputs unit units latencyMs createdAt receipt",
     "Tensor": "name datatype shape data base64",
     "Facets": "tasks tags licenses publishers",
     "FacetValue": "value count",

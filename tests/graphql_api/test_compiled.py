@@ -63,6 +63,7 @@ class House:
             UUID(int=number),
             ModelVersion(number=1),
             outcome,
+            "SECOND",
             Decimal("1.50"),
             2.5,
             NOON + timedelta(microseconds=number),
@@ -119,7 +120,7 @@ directives = st.sampled_from(
     ["", "", "", " @skip(if: $yes)", " @include(if: $no)", " @skip(if: false)", " @include(if: false) @skip(if: $no)"]
 )
 
-INVOCATION_LEAVES = ["id", "status", "units", "latencyMs", "createdAt", "__typename"]
+INVOCATION_LEAVES = ["id", "status", "unit", "units", "latencyMs", "createdAt", "__typename"]
 TENSOR_LEAVES = ["name", "datatype", "shape", "data", "base64", "__typename"]
 PROBLEM_LEAVES = ["code", "message", "path", "__typename"]
 OF_KIND = {"QuotaExceeded": ["limit", "remaining", "resetsAt"], "RateLimited": ["retryAfterMs"], "NotFound": ["path"]}
@@ -273,7 +274,7 @@ INPUT = {"model": "openlab/add", "inputs": []}
 WHOLE = """
 mutation ($input: InvokeModelInput!) {
   invokeModel(input: $input) {
-    invocation { id status units latencyMs createdAt outputs { name datatype shape data base64 } }
+    invocation { id status unit units latencyMs createdAt outputs { name datatype shape data base64 } }
     errors { __typename code message path ... on QuotaExceeded { limit remaining resetsAt }
       ... on RateLimited { retryAfterMs } ... on ModelUnavailable { retryIn: retryAfterMs } }
   }
