@@ -55,7 +55,7 @@ def measure(callers: int, tenants: int) -> None:
         (row,) = await admission._admit([(hold, *who, version.pk, 1, 10, None, None, 60.0, *admission.NO_HINT)])
         assert not isinstance(row, BaseException), row
         assert row[0] == "admitted", row
-        assert await admission._settle([(hold, 1.0, None, None)]) == [1]
+        assert await admission._settle([(hold, 1.0, None, None, None)]) == [1]
 
     async def rate(way: object, number: int) -> tuple[float, float]:
         """Decisions a second, and the median time of an admit and settle in ms."""

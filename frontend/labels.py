@@ -50,5 +50,6 @@ PER_UNIT: dict[str, Promise] = {
     "CALL": _("per call"),
     "ELEMENT": _("per element of the input"),
     "SECOND": _("per second of compute"),
+    "TOKEN": _("per token"),
 }
 LABELS = TASKS | ORDERS | ROLES | STATUSES

@@ -55,6 +55,9 @@ class CreatePlanInput:
     max_concurrency: int | None = strawberry.field(
         default=None, description="How many calls may run at the same time; null: as many as the rate lets through."
     )
+    max_tokens_per_call: int | None = strawberry.field(
+        default=None, description="Required of a plan by token: as many are set aside while a call runs."
+    )
 
 
 @strawberry.input
@@ -146,6 +149,7 @@ class PublishingMutation:
             burst=input.burst,
             unit=input.unit,
             max_concurrency=input.max_concurrency,
+            max_tokens_per_call=input.max_tokens_per_call,
         )
         return CreatePlanPayload(row=subscriptions.Plan.objects.filter(pk=plan.pk))
 

@@ -25,8 +25,8 @@ from .nodes import ByPrimaryKey, primary_key
 strawberry.enum(ModelSubscriptionStatus)
 strawberry.enum(
     MeteredUnit,
-    description="What one unit is: a call, an element of its input tensors (all together), or a second that the model "
-    "took.",
+    description="What one unit is: a call, an element of its input tensors (all together), a second that the model "
+    "took, or a token as the model counts them in its output token_count.",
 )
 
 NEWEST_CONTRACT_FIRST = Order("subscribed", ("created_at", "id"))
@@ -41,6 +41,10 @@ class Plan(ByPrimaryKey, relay.Node):
     burst: int
     max_concurrency: int | None = strawberry_django.field(
         description="How many calls may run at the same time; null: as many as the rate lets through."
+    )
+
+    max_tokens_per_call: int | None = strawberry_django.field(
+        description="Of a plan by token: as many are set aside while a call runs, and no call is charged more."
     )
 
     @strawberry_django.field(only=["price", "currency"], description="Per period.")

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from time import perf_counter
@@ -15,11 +15,11 @@ from django.utils.translation import gettext as _
 
 from marketplace.access import Permission, Principal
 from marketplace.catalog.models import MLModel, ModelVersion
-from marketplace.errors import MarketplaceError, ModelUnavailable, NotFound, ValidationProblem
+from marketplace.errors import InferenceFailed, MarketplaceError, ModelUnavailable, NotFound, ValidationProblem
 from marketplace.metering.admission import Hint, Moved, admit, release, settle
 from marketplace.metering.heartbeats import beating
 from marketplace.metering.models import Hold
-from marketplace.subscriptions.models import MeteredUnit
+from marketplace.subscriptions.models import TOKEN_COUNT, MeteredUnit
 
 from . import gateway
 from .deployment import mark_broken
@@ -92,14 +92,21 @@ async def invoke(
     )
     if admission.replayed:
         return await looked_up(_replay(admission.hold_id))
+    counts_tokens = admission.unit == MeteredUnit.TOKEN
+    asked = request
     if admission.unit == MeteredUnit.SECOND:
         seconds = min(seconds, float(admission.units))
+    elif counts_tokens and request.outputs is not None and TOKEN_COUNT not in request.outputs:
+        asked = replace(request, outputs=(*request.outputs, TOKEN_COUNT))
     created_at = timezone.now()
     started = perf_counter()
     try:
         async with beating(admission.hold_id):
-            answer = await _infer(target, endpoints, request, seconds, request_id=str(admission.hold_id), hinted=hinted)
+            answer = await _infer(target, endpoints, asked, seconds, request_id=str(admission.hold_id), hinted=hinted)
         latency_ms = (perf_counter() - started) * 1000
+        tokens = _tokens(answer) if counts_tokens else None
+        if asked is not request:
+            answer = tuple(tensor for tensor in answer if tensor.name != TOKEN_COUNT)
     except MarketplaceError as error:
         await _give_back(admission.hold_id, error.code)
         raise
@@ -113,6 +120,7 @@ async def invoke(
         settle(
             admission.hold_id,
             latency_ms=latency_ms,
+            tokens=tokens,
             answer=pack(answer) if idempotency_key is not None else None,
             answer_digest=packed_digest(answer),
         )
@@ -123,6 +131,15 @@ async def invoke(
             retry_after_ms=1000,
         )
     return Invocation(admission.hold_id, target, answer, admission.unit, units, latency_ms, created_at)
+
+
+def _tokens(answer: Sequence[Tensor]) -> int:
+    count = next((tensor.total() for tensor in answer if tensor.name == TOKEN_COUNT), None)
+    if count is None:
+        raise InferenceFailed(
+            _("This plan is by token, and the model does not say how many there were: its publisher has to mend that.")
+        )
+    return max(count, 0)
 
 
 def _check_idempotency_key(key: str | None) -> None:

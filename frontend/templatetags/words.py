@@ -41,6 +41,7 @@ def counted(value: str, unit: str) -> str:
         "CALL": ngettext("%(number)s call", "%(number)s calls", many),
         "ELEMENT": ngettext("%(number)s element of the input", "%(number)s elements of the input", many),
         "SECOND": ngettext("%(number)s second of compute", "%(number)s seconds of compute", many),
+        "TOKEN": ngettext("%(number)s token", "%(number)s tokens", many),
     }
     return words.get(unit, "%(number)s") % {"number": units(value)}
 

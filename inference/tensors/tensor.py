@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.tensors.datatypes import FLOATS, STORAGE, Datatype, bfloat16_bits, bfloat16_values
+from inference.tensors.datatypes import FLOATS, INTEGERS, STORAGE, Datatype, bfloat16_bits, bfloat16_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,13 @@ class Tensor:
         """
         elements = self._elements()
         return None if elements is None else elements.reshape(self.shape).tolist()
+
+    def total(self) -> int | None:
+        """The sum of its elements; None unless they are integers."""
+        if self.datatype not in INTEGERS:
+            return None
+        elements: list[int] = np.frombuffer(self.content, dtype=STORAGE[self.datatype]).tolist()
+        return sum(elements)
 
     def _elements(self) -> NDArray[Any] | None:
         if self.datatype is Datatype.BYTES:

@@ -49,7 +49,7 @@ ADMIT: LiteralString = (
     "SELECT * FROM metering_admit(%s::uuid[], %s::uuid[], %s::uuid[], %s::uuid[], %s::uuid[], %s::numeric[], "
     "%s::numeric[], %s::text[], %s::bytea[], %s::float8[], %s::text[], %s::text[], %s::int[])"
 )
-SETTLE: LiteralString = "SELECT metering_settle(%s::uuid[], %s::float8[], %s::bytea[], %s::bytea[], %s)"
+SETTLE: LiteralString = "SELECT metering_settle(%s::uuid[], %s::float8[], %s::numeric[], %s::bytea[], %s::bytea[], %s)"
 RELEASE: LiteralString = "SELECT metering_release(%s::uuid[], %s::text[])"
 SETTLED: LiteralString = (
     "SELECT array_agg(coalesce(a.units, CASE h.state WHEN 'settled' THEN h.charged END) ORDER BY position) "
@@ -196,16 +196,22 @@ def _refusal(outcome: str, terms: Sequence[Any]) -> MarketplaceError:
 
 
 async def settle(
-    hold_id: UUID, *, latency_ms: float, answer: bytes | None = None, answer_digest: bytes | None = None
+    hold_id: UUID,
+    *,
+    latency_ms: float,
+    tokens: int | None = None,
+    answer: bytes | None = None,
+    answer_digest: bytes | None = None,
 ) -> Decimal | None:
     """Charges the hold and says how many units. None when it has expired: nothing is charged, nothing may be delivered.
 
+    `tokens` where the plan counts them; what it does not say is charged as held, and never more than that.
     `answer` is kept for replays, unless it is larger than MAX_ANSWER_BYTES; `answer_digest` (SHA-256) for the receipt.
     Raises ModelUnavailable when the records are out of reach: nothing may be delivered, and whatever is charged after
     all is taken back, unless the answer is kept for the caller to ask for.
     """
     kept = answer if answer is not None and len(answer) <= MAX_ANSWER_BYTES else None
-    question = (hold_id, latency_ms, kept, answer_digest)
+    question = (hold_id, latency_ms, tokens, kept, answer_digest)
     try:
         if kept is None or len(kept) <= LARGE_ANSWER_BYTES:
             return await _lanes().settle(None, question)

@@ -18,7 +18,7 @@ from .validation import check, input_path, save
 
 PLAN_TERMS = (
     *("price", "currency", "unit", "included_units", "overage_price"),
-    *("requests_per_second", "burst", "max_concurrency"),
+    *("requests_per_second", "burst", "max_concurrency", "max_tokens_per_call"),
 )
 
 
@@ -36,6 +36,7 @@ def create_plan(
     currency: str = "USD",
     unit: str = MeteredUnit.CALL,
     max_concurrency: int | None = None,
+    max_tokens_per_call: int | None = None,
 ) -> Plan:
     """On offer at once. `price` per month and `overage_price` per `unit` are in `currency` (ISO 4217)."""
     model = own_model(principal, MLModel.objects.by_ref(model_ref))
@@ -50,6 +51,7 @@ def create_plan(
         burst=burst,
         unit=unit,
         max_concurrency=max_concurrency,
+        max_tokens_per_call=max_tokens_per_call,
         position=model.plans.count(),
     )
     _check(plan)
@@ -71,6 +73,7 @@ def update_plan(
     currency: str,
     unit: str,
     max_concurrency: int | None,
+    max_tokens_per_call: int | None,
 ) -> Plan:
     """A plan that tenants are on keeps its terms, for they are a contract: only its name may still change."""
     # The lock holds back whoever subscribes at this moment, until these terms are the ones that they agree to.
@@ -78,7 +81,7 @@ def update_plan(
     before = [getattr(plan, term) for term in PLAN_TERMS]
     plan.name, plan.price, plan.currency, plan.included_units = name.strip(), price, currency, included_units
     plan.overage_price, plan.requests_per_second, plan.burst = overage_price, requests_per_second, burst
-    plan.unit, plan.max_concurrency = unit, max_concurrency
+    plan.unit, plan.max_concurrency, plan.max_tokens_per_call = unit, max_concurrency, max_tokens_per_call
     _check(plan)
     if before != [getattr(plan, term) for term in PLAN_TERMS] and (
         ModelSubscription.objects.current().filter(plan=plan).exists()
@@ -110,6 +113,11 @@ def _check(plan: Plan) -> None:
     if not re.fullmatch("[A-Z]{3}", plan.currency):
         raise ValidationProblem(
             _("A currency is three capital letters (ISO 4217), as in USD."), path=_plan_path("currency")
+        )
+    if plan.unit == MeteredUnit.TOKEN and plan.max_tokens_per_call is None:
+        raise ValidationProblem(
+            _("Say how many tokens a call takes at most: as many are set aside while it runs."),
+            path=_plan_path("max_tokens_per_call"),
         )
     if plan.included_units > MAX_UNITS:
         raise ValidationProblem(

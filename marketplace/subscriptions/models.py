@@ -16,6 +16,8 @@ from marketplace.catalog.queries import visible_models
 from marketplace.tenants.models import Tenant
 
 MAX_UNITS = Decimal("1e15")
+# The output by which a model says how many tokens a call took: integers, one for each text or all in one.
+TOKEN_COUNT = "token_count"  # noqa: S105  (a tensor's name)
 
 
 class Precision(TypedDict):
@@ -45,6 +47,8 @@ class MeteredUnit(models.TextChoices):
     ELEMENT = "ELEMENT", _("Element of the input")
     # From sending the request to the model until its answer is here, in whole milliseconds.
     SECOND = "SECOND", _("Second of compute")
+    # As the model counts them, in its output TOKEN_COUNT.
+    TOKEN = "TOKEN", _("Token")
 
 
 class Plan(models.Model):
@@ -60,7 +64,10 @@ class Plan(models.Model):
         max_length=8,
         choices=MeteredUnit.choices,
         default=MeteredUnit.CALL,
-        help_text=_("What is counted: calls, elements of the input tensors, or seconds that the model takes."),
+        help_text=_(
+            "What is counted: calls, elements of the input tensors, seconds that the model takes, or tokens as the "
+            "model counts them in its output token_count."
+        ),
     )
     included_units = models.DecimalField(
         _("included units"), **UNITS, validators=[MinValueValidator(0)], help_text=_("Per month.")
@@ -84,6 +91,13 @@ class Plan(models.Model):
         validators=[MinValueValidator(1)],
         help_text=_("How many calls may run at the same time. Left empty, as many as the rate lets through."),
     )
+    max_tokens_per_call = models.PositiveIntegerField(
+        _("tokens per call, at most"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text=_("For plans by token: as many are set aside while a call runs, and no call is charged more."),
+    )
     position = models.PositiveSmallIntegerField(_("position"), default=0)
     hidden_at = models.DateTimeField(_("hidden"), null=True, blank=True, editable=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
@@ -99,6 +113,10 @@ class Plan(models.Model):
             models.CheckConstraint(
                 condition=Q(requests_per_second__gte=1, burst__gte=1, included_units__gte=0, price__gte=0),
                 name="plan_is_sane",
+            ),
+            models.CheckConstraint(
+                condition=~Q(unit=MeteredUnit.TOKEN) | Q(max_tokens_per_call__isnull=False),
+                name="tokens_have_a_most",
             ),
         ]
 

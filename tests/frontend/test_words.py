@@ -33,6 +33,7 @@ def test_money(amount: str, currency: str, written: str) -> None:
         ("1000.000000", "CALL", "1,000 calls"),
         ("1", "CALL", "1 call"),
         ("1.5", "SECOND", "1.5 seconds of compute"),
+        ("1", "TOKEN", "1 token"),
         ("0", "ELEMENT", "0 elements of the input"),
         ("3", "SOMETHING_NEW", "3"),
     ],

@@ -228,7 +228,7 @@ PLAIN: dict[str, str] = {
     "subscriberCount",
     "ModelVersion": "id number status format sha256 sizeBytes releaseNotes createdAt inputs outputs",
     "TensorSpec": "name datatype shape contentType labels example exampleShape",
-    "Plan": "id name price unit includedUnits overagePrice requestsPerSecond burst maxConcurrency",
+    "Plan": "id name price unit includedUnits overagePrice requestsPerSecond burst maxConcurrency maxTokensPerCall",
     "Money": "amount currency",
     "ModelSubscription": "id status createdAt",
     "Budget": "amount spending",

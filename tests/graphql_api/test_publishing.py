@@ -137,6 +137,8 @@ class TestCreatePlan:
         ("change", "path"),
         [
             ({"maxConcurrency": 0}, "input.maxConcurrency"),
+            ({"unit": "TOKEN"}, "input.maxTokensPerCall"),
+            ({"unit": "TOKEN", "maxTokensPerCall": 0}, "input.maxTokensPerCall"),
             ({"name": ""}, "input.name"),
             ({"name": "Scale"}, "input.name"),
             ({"price": {"amount": "-1"}}, "input.price.amount"),

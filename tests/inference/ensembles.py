@@ -11,6 +11,10 @@ TEXT = Signature(
     (TensorSpec("text", Datatype.BYTES, (-1,)),),
     (TensorSpec("input_ids", Datatype.INT64, (-1, -1)), TensorSpec("attention_mask", Datatype.INT64, (-1, -1))),
 )
+# One that says how many tokens there were, as plans by token need it.
+COUNTED = Signature(
+    TEXT.inputs, (TensorSpec("input_ids", Datatype.INT64, (-1, -1)), TensorSpec("token_count", Datatype.INT64, (-1,)))
+)
 
 
 def described(signature: Signature) -> dict[str, Any]:
@@ -71,7 +75,8 @@ def words(*vocabulary: str) -> bytes:
     ).encode()
 
 
-def pipeline(tokenizer: bytes) -> bytes:
-    """An ensemble of a tokenizer alone."""
-    maps = {"text": "text"}, {"input_ids": "input_ids", "attention_mask": "attention_mask"}
-    return archive(TEXT, step("tokenizer", "tokenizer", TEXT, *maps), files={"tokenizer/tokenizer.json": tokenizer})
+def pipeline(tokenizer: bytes, signature: Signature = TEXT) -> bytes:
+    """An ensemble of a tokenizer alone, with these of its outputs."""
+    maps = {"text": "text"}, {spec.name: spec.name for spec in signature.outputs}
+    tokenize = step("tokenizer", "tokenizer", signature, *maps)
+    return archive(signature, tokenize, files={"tokenizer/tokenizer.json": tokenizer})

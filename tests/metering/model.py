@@ -19,6 +19,9 @@ from marketplace.access import TenantRole
 PUBLISHER = "openlab"
 UNLIMITED = Decimal("1e15")
 MILLI, MICRO, NANO = Decimal("0.001"), Decimal("0.000001"), Decimal("0.000000001")
+# Of every plan by token, per call; and of what is counted afterwards, the least that there is to charge.
+MOST_TOKENS = Decimal(3)
+LEAST = {"SECOND": MILLI, "TOKEN": Decimal(1)}
 
 
 class Plan(NamedTuple):
@@ -251,9 +254,10 @@ class Marketplace:
             case "ELEMENT":
                 units = Decimal(call.elements)
             case _:
-                # As long as there is something left to pay it with, and at least a millisecond.
-                units = min(call.most_seconds, remaining)
-        too_short = plan.unit == "SECOND" and units < MILLI
+                # As much as is left to pay it with, and at least what can be charged at all.
+                units = min(call.most_seconds if plan.unit == "SECOND" else MOST_TOKENS, remaining)
+        least = LEAST.get(plan.unit)
+        too_short = least is not None and units < least
         if units > remaining or too_short:
             return Answer("quota_exceeded", number, limit=limit, remaining=remaining, resets_at=period.end)
 
@@ -270,12 +274,12 @@ class Marketplace:
             rooms = {budget: self.budgets[budget] - sum(self.spending(budget, month)) for budget in counting}
             narrowest = min(counting, key=lambda budget: rooms[budget])
             room = max(rooms[narrowest], Decimal(0))
-            if price > room and plan.unit == "SECOND":
+            if price > room and least is not None:
                 assert plan.overage
                 free = max(plan.included - used, Decimal(0))
                 units = free + quantized(Fraction(room) / Fraction(plan.overage), MICRO, math.floor)
                 price = room
-                too_short = units < MILLI
+                too_short = units < least
             if price > room or too_short:
                 return Answer(
                     "budget_exceeded" if narrowest.key else "cap_exceeded",
@@ -290,7 +294,7 @@ class Marketplace:
         self.holds[number] = Hold(number, call, units, expires_at, contract, period, plan, price, month, counting)
         return Answer("admitted", number, plan.unit, units)
 
-    def settle(self, number: int, latency_ms: float, answer: bytes | None) -> Decimal | None:
+    def settle(self, number: int, latency_ms: float, tokens: int, answer: bytes | None) -> Decimal | None:
         hold = self.holds.get(number)
         if hold is None or not hold.is_open:
             return None
@@ -299,6 +303,8 @@ class Marketplace:
         if hold.plan and hold.plan.unit == "SECOND":
             taken = Decimal(repr(latency_ms)).to_integral_value(ROUND_CEILING) * MILLI
             units = min(units, taken)
+        elif hold.plan and hold.plan.unit == "TOKEN":
+            units = min(units, Decimal(tokens))
         if units < hold.units:
             hold.price = quantized(Fraction(hold.price) * Fraction(units) / Fraction(hold.units), NANO, math.ceil)
         hold.state, hold.charged, hold.answer = State.SETTLED, units, answer

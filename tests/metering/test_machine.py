@@ -8,6 +8,7 @@ microsecond.
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from math import ceil
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -43,7 +44,7 @@ from marketplace.tenants.models import ApiKey, Membership
 from tests import factories
 
 from . import model
-from .model import PUBLISHER, Answer, Budget, Call, Caller, Hint, Key, Marketplace, Plan, State
+from .model import MOST_TOKENS, PUBLISHER, Answer, Budget, Call, Caller, Hint, Key, Marketplace, Plan, State
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -117,6 +118,7 @@ class World:
                 requests_per_second=plan.rate,
                 burst=plan.burst,
                 max_concurrency=plan.concurrency,
+                max_tokens_per_call=MOST_TOKENS if plan.unit == "TOKEN" else None,
                 currency=plan.currency,
             )
         contracts = ModelSubscription.objects.filter(tenant=self.tenants[tenant], model=self.models[name])
@@ -224,7 +226,7 @@ limited = st.builds(
 offers = st.tuples(
     metered,
     metered.map(lambda plan: plan._replace(unit="ELEMENT")),
-    metered.map(lambda plan: plan._replace(unit="SECOND")),
+    st.builds(lambda plan, unit: plan._replace(unit=unit), metered, st.sampled_from(["SECOND", "TOKEN"])),
     limited,
 ).flatmap(st.permutations)
 PLANS = ["first plan", "second plan"]
@@ -345,14 +347,16 @@ class Metering(RuleBasedStateMachine):
         self.settle([(self.nth(n), *how) for n, *how in ends])
 
     def settle(self, ends: list[Any]) -> None:
-        """Of each: hold, latency, answer."""
+        """Of each: hold, latency, answer. It took as many tokens as milliseconds, begun ones included."""
         note(f"holds: {[hold for hold, _, _ in ends]}")
-        expected = [self.model.settle(*end) for end in ends]
         holds, latencies, answers = zip(*ends, strict=True)
+        tokens = [ceil(latency) for latency in latencies]
+        expected = list(map(self.model.settle, holds, latencies, tokens, answers))
         assert expected == value(
             SETTLE,
             [UUID(int=hold) for hold in holds],
             list(latencies),
+            tokens,
             list(answers),
             [None for _ in ends],
             ANSWER_SECONDS,

@@ -23,7 +23,7 @@ async def admitted(db: psycopg.AsyncConnection, acme: Contract) -> UUID:
 
 
 async def settled(db: psycopg.AsyncConnection, hold: UUID) -> None:
-    await db.execute(SETTLE, [[hold], [1.0], [None], [b"1"], 60.0])
+    await db.execute(SETTLE, [[hold], [1.0], [None], [None], [b"1"], 60.0])
 
 
 async def read(db: psycopg.AsyncConnection) -> int:

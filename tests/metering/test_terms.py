@@ -75,6 +75,29 @@ async def test_a_call_may_take_as_long_as_there_is_something_left_to_pay_it_with
     assert charged == 4
 
 
+async def test_a_plan_may_count_tokens_and_charges_those_that_the_model_counted_but_never_more_than_it_held() -> None:
+    acme = await contract(unit="TOKEN", max_tokens_per_call=100, included_units=250)
+
+    holds = [await acme.admit() for _ in range(2)]
+    held = (await acme.quota()).held
+    charged = [await settle(hold, latency_ms=1, tokens=tokens) for hold, tokens in zip(holds, (7, 1000), strict=True)]
+
+    assert held == 200
+    assert charged == [7, 100]
+    assert [(await acme.quota()).settled, (await acme.quota()).held] == [107, 0]
+    assert await exact()
+
+
+async def test_the_last_tokens_of_a_quota_are_not_refused() -> None:
+    acme = await contract(unit="TOKEN", max_tokens_per_call=100, included_units=30)
+
+    admission = await admit(acme.principal, version_id=acme.version.pk, most_seconds=10)
+    with pytest.raises(QuotaExceeded):
+        await acme.admit()
+
+    assert (admission.unit, admission.units) == ("TOKEN", 30)
+
+
 async def test_no_more_calls_run_at_the_same_time_than_the_plan_says() -> None:
     acme = await contract(max_concurrency=2)
     first, second = await acme.admit(), await acme.admit()

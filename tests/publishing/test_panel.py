@@ -34,6 +34,7 @@ PLAN = {
     "burst": "200",
     "unit": "CALL",
     "max_concurrency": "",
+    "max_tokens_per_call": "",
 }
 # What the tables below a model's form send along.
 TABLES = {f"{table}-{number}_FORMS": "0" for table in ("versions", "plans") for number in ("TOTAL", "INITIAL")}
@@ -160,7 +161,7 @@ class TestPlans:
 
     def test_the_form_explains_what_is_counted_and_how_many_calls_may_run(self, house: House) -> None:
         page = house.browser("owner").get(PLANS + "add/").content.decode()
-        assert "What is counted: calls, elements of the input tensors, or seconds that the model takes." in page
+        assert "What is counted: calls, elements of the input tensors, seconds that the model takes, or tokens" in page
         assert "How many calls may run at the same time." in page
 
     def test_one_that_counts_seconds_and_lets_four_calls_run(self, house: House) -> None:
@@ -182,7 +183,8 @@ class TestPlans:
             ({"currency": "eur"}, "currency"),
             ({"included_units": "1e16"}, "included_units"),
             ({"burst": "0"}, "burst"),
-            ({"unit": "TOKEN"}, "unit"),
+            ({"unit": "WORD"}, "unit"),
+            ({"unit": "TOKEN"}, "max_tokens_per_call"),
             ({"max_concurrency": "0"}, "max_concurrency"),
         ],
     )

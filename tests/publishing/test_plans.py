@@ -22,6 +22,7 @@ TERMS = {
     "burst": 20,
     "unit": "SECOND",
     "max_concurrency": 4,
+    "max_tokens_per_call": None,
 }
 
 
@@ -73,7 +74,9 @@ def test_without_an_overage_price_calls_past_the_quota_are_refused(owner, model)
         ({"requests_per_second": 2**31}, "input.requestsPerSecond"),
         ({"burst": 0}, "input.burst"),
         ({"burst": 2**31}, "input.burst"),
-        ({"unit": "TOKEN"}, "input.unit"),
+        ({"unit": "WORD"}, "input.unit"),
+        ({"unit": "TOKEN"}, "input.maxTokensPerCall"),
+        ({"unit": "TOKEN", "max_tokens_per_call": 0}, "input.maxTokensPerCall"),
         ({"max_concurrency": 0}, "input.maxConcurrency"),
         ({"max_concurrency": 2**31}, "input.maxConcurrency"),
     ],

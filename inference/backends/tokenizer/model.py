@@ -1,7 +1,8 @@
 """A Python-based Triton backend that turns text into token ids, as a Hugging Face `tokenizer.json` says.
 
-`text` BYTES[n] -> `input_ids`, `attention_mask` INT64[n, longest]: truncated at 256 tokens, padded to the longest text
-of the request. It runs inside Triton's Python and imports nothing of this project.
+`text` BYTES[n] -> `input_ids`, `attention_mask` INT64[n, longest] and `token_count` INT64[n], each text's own:
+truncated at 256 tokens, padded to the longest text of the request. It runs inside Triton's Python and imports nothing
+of this project.
 """
 
 import os
@@ -19,6 +20,7 @@ class TritonPythonModel:
         config.add_input({"name": "text", "data_type": "TYPE_STRING", "dims": [-1]})
         for name in ("input_ids", "attention_mask"):
             config.add_output({"name": name, "data_type": "TYPE_INT64", "dims": [-1, -1]})
+        config.add_output({"name": "token_count", "data_type": "TYPE_INT64", "dims": [-1]})
         return config
 
     def initialize(self, args):
@@ -44,5 +46,9 @@ class TritonPythonModel:
         ids = np.array([encoding.ids for encoding in encodings], dtype=np.int64).reshape(len(encodings), longest)
         mask = np.array([encoding.attention_mask for encoding in encodings], dtype=np.int64).reshape(ids.shape)
         wanted = request.requested_output_names()
-        tensors = [pb_utils.Tensor("input_ids", ids), pb_utils.Tensor("attention_mask", mask)]
+        tensors = [
+            pb_utils.Tensor("input_ids", ids),
+            pb_utils.Tensor("attention_mask", mask),
+            pb_utils.Tensor("token_count", mask.sum(axis=1)),
+        ]
         return pb_utils.InferenceResponse([tensor for tensor in tensors if tensor.name() in wanted])

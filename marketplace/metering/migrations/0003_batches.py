@@ -68,7 +68,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='hold',
             name='unit',
-            field=models.CharField(choices=[('CALL', 'Call'), ('ELEMENT', 'Element of the input'), ('SECOND', 'Second of compute')], default='CALL', max_length=8, verbose_name='metered unit'),
+            field=models.CharField(choices=[('CALL', 'Call'), ('ELEMENT', 'Element of the input'), ('SECOND', 'Second of compute'), ('TOKEN', 'Token')], default='CALL', max_length=8, verbose_name='metered unit'),
         ),
         migrations.AddField(
             model_name='quota',

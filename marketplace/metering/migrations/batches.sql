@@ -4,7 +4,8 @@
 -- Plans are fixed (index scans in nested loops; OFFSET 0 and scalar subqueries keep lookups by key what they are): a batch
 -- has few rows, the tables may have millions, and statistics taken while they were empty must not decide.
 -- What is called from another function here inherits its settings.
--- That a hold is open is said as NOT IN (settled, released): in the words of hold_by_expiry, all open holds would be read.
+-- Holds are found among the batch's own (= ANY), and that one is open is said as NOT IN (settled, released): otherwise, with
+-- statistics of an empty table, all of them may be read, or by way of hold_by_expiry all that are open.
 -- The time at which a hold finishes is taken when its table is locked already: whoever counts what has finished (usage
 -- reconciliation) relies on it.
 -- lock_timeout: somebody who sits on one tenant's row must not keep the whole batch; its calls are then asked one by one.
@@ -125,6 +126,7 @@ DECLARE
     step interval;
     due timestamptz;
     amount numeric;
+    grain numeric;
     price numeric;
     cap int;
     key_cap int;
@@ -165,7 +167,7 @@ BEGIN
         FOR r IN
             SELECT a.*, v.status IN ('READY', 'LIVE') AND (v.released_at IS NOT NULL OR m.publisher_id = a.tenant) AS is_callable,
                    m.publisher_id = a.tenant AS is_own, s.id AS contract, s.status, p.id AS plan, p.unit, p.included_units, p.overage_price,
-                   p.currency, p.requests_per_second, p.burst, p.max_concurrency,
+                   p.currency, p.requests_per_second, p.burst, p.max_concurrency, p.max_tokens_per_call,
                    b.id AS cap, b.amount AS cap_amount, kb.id AS key_cap, kb.amount AS key_cap_amount,
                    q.id AS quota, array_position(quotas, q.id) AS i, q.period_end,
                    a.api_key IS NULL OR (k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > moment)) IS TRUE
@@ -266,12 +268,15 @@ BEGIN
                 END IF;
                 -- A smaller plan never takes back what is already used.
                 limits[r.i] := greatest(metering_limit(r.included_units, r.overage_price), used[r.i]);
-                amount := CASE r.unit WHEN 'ELEMENT' THEN r.elements WHEN 'SECOND' THEN r.most_seconds ELSE 1 END;
-                IF r.unit = 'SECOND' THEN
-                    -- A call may take as long as there is something left to pay it with.
+                amount := CASE r.unit WHEN 'ELEMENT' THEN r.elements WHEN 'SECOND' THEN r.most_seconds
+                                      WHEN 'TOKEN' THEN r.max_tokens_per_call ELSE 1 END;
+                -- Of what is counted only afterwards, the least that there is to charge.
+                grain := CASE r.unit WHEN 'SECOND' THEN 0.001 WHEN 'TOKEN' THEN 1 END;
+                IF grain IS NOT NULL THEN
+                    -- A call may take what is left to pay it with.
                     amount := least(amount, limits[r.i] - used[r.i]);
                 END IF;
-                IF used[r.i] + amount > limits[r.i] OR r.unit = 'SECOND' AND amount < 0.001 THEN
+                IF used[r.i] + amount > limits[r.i] OR amount < grain THEN
                     outcomes[n] := 'quota_exceeded';
                     most[n] := limits[r.i];
                     left_over[n] := limits[r.i] - used[r.i];
@@ -286,11 +291,11 @@ BEGIN
                 key_cap := array_position(budgets, r.key_cap);
                 IF price > 0 AND (cap IS NOT NULL OR key_cap IS NOT NULL) THEN
                     room := greatest(least(r.cap_amount - spent[cap], r.key_cap_amount - spent[key_cap]), 0);
-                    IF r.unit = 'SECOND' AND price > room THEN
+                    IF grain IS NOT NULL AND price > room THEN
                         amount := greatest(r.included_units - used[r.i], 0) + trunc(room / r.overage_price, 6);
                         price := room;
                     END IF;
-                    IF price > room OR r.unit = 'SECOND' AND amount < 0.001 THEN
+                    IF price > room OR amount < grain THEN
                         IF key_cap IS NOT NULL AND (cap IS NULL OR r.key_cap_amount - spent[key_cap] <= r.cap_amount - spent[cap]) THEN
                             outcomes[n] := 'budget_exceeded';
                             most[n] := r.key_cap_amount;
@@ -379,9 +384,10 @@ BEGIN
 END $$;
 
 -- Charges holds, and says how many units. Null for one that is no longer open: what it stood for has been given back and must
--- not be delivered. Seconds are charged as they were taken, in whole milliseconds, everything else as it was held.
+-- not be delivered. Seconds are charged as they were taken, in whole milliseconds, tokens as they were counted, if they were; never
+-- more than was held. Everything else is charged as it was held.
 CREATE FUNCTION metering_settle(
-    p_holds uuid[], p_latencies double precision[], p_answers bytea[], p_answer_digests bytea[], p_answer_seconds double precision
+    p_holds uuid[], p_latencies double precision[], p_tokens numeric[], p_answers bytea[], p_answer_digests bytea[], p_answer_seconds double precision
 ) RETURNS numeric[] LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan SET jit = off
 SET lock_timeout = '200ms' AS $$
@@ -393,16 +399,17 @@ BEGIN
     PERFORM metering_lock_holds(p_holds);
     WITH asked AS (
         SELECT a.*, h.units AS held, h.price,
-               CASE h.unit WHEN 'SECOND' THEN least(h.units, ceil(a.latency::numeric) / 1000) ELSE h.units END AS units
-          FROM unnest(p_holds, p_latencies, p_answers, p_answer_digests)
-               WITH ORDINALITY AS a (hold, latency, answer, answer_digest, position)
+               CASE h.unit WHEN 'SECOND' THEN least(h.units, ceil(a.latency::numeric) / 1000)
+                           WHEN 'TOKEN' THEN least(h.units, a.tokens) ELSE h.units END AS units
+          FROM unnest(p_holds, p_latencies, p_tokens, p_answers, p_answer_digests)
+               WITH ORDINALITY AS a (hold, latency, tokens, answer, answer_digest, position)
           JOIN LATERAL (SELECT * FROM metering_hold WHERE id = a.hold OFFSET 0) AS h ON h.state NOT IN ('settled', 'released') ORDER BY a.hold
     ), done AS (
         UPDATE metering_hold h
            SET state = 'settled', charged = a.units, finished_at = clock_timestamp(), latency_ms = a.latency, answer_digest = a.answer_digest,
                -- Rounded up: of what was counted for a budget, never too much is given back.
                price = CASE WHEN a.units < a.held THEN ceil(a.price * a.units / a.held * 1e9) / 1e9 ELSE a.price END
-          FROM asked a WHERE h.id = a.hold AND h.state NOT IN ('settled', 'released')
+          FROM asked a WHERE h.id = ANY (p_holds) AND h.id = a.hold AND h.state NOT IN ('settled', 'released')
         RETURNING h.finished_at, h.id, h.tenant_id, h.version_id, h.quota_id, h.plan_id, h.price, h.spending_id, h.key_spending_id,
                   a.price AS price_held, a.held, a.units, a.answer, a.position
     ), priced AS (
@@ -453,7 +460,7 @@ BEGIN
         SELECT * FROM unnest(p_holds, p_because) WITH ORDINALITY AS a (hold, because, position) ORDER BY hold
     ), done AS (
         UPDATE metering_hold h SET state = 'released', released_because = a.because, finished_at = clock_timestamp()
-          FROM asked a WHERE h.id = a.hold AND h.state NOT IN ('settled', 'released')
+          FROM asked a WHERE h.id = ANY (p_holds) AND h.id = a.hold AND h.state NOT IN ('settled', 'released')
         RETURNING h.id, h.quota_id, h.units, h.price, h.spending_id, h.key_spending_id, a.position
     ), moved AS (
         UPDATE metering_quota q SET held = q.held - t.units, running = q.running - t.calls
@@ -487,7 +494,7 @@ BEGIN
           JOIN LATERAL (SELECT * FROM metering_hold WHERE id = a.hold OFFSET 0) AS h ON h.state = 'settled' ORDER BY a.hold
     ), done AS (
         UPDATE metering_hold h SET state = 'released', released_because = p_because, charged = 0, finished_at = clock_timestamp()
-          FROM asked a WHERE h.id = a.hold AND h.state = 'settled'
+          FROM asked a WHERE h.id = ANY (p_holds) AND h.id = a.hold AND h.state = 'settled'
         RETURNING h.finished_at, h.id, h.tenant_id, h.version_id, h.quota_id, h.plan_id, h.price, h.spending_id, h.key_spending_id, a.units, a.position
     ), priced AS (
         SELECT d.*, m.publisher_id, coalesce(p.currency, 'USD') AS currency,

@@ -75,6 +75,7 @@ class PlanForm(ActionForm):
             "requests_per_second",
             "burst",
             "max_concurrency",
+            "max_tokens_per_call",
         )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

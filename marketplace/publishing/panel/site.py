@@ -104,11 +104,13 @@ UNITS: dict[str, Promise] = {
     MeteredUnit.CALL: gettext_lazy("calls"),
     MeteredUnit.ELEMENT: gettext_lazy("elements of the input"),
     MeteredUnit.SECOND: gettext_lazy("seconds of compute"),
+    MeteredUnit.TOKEN: gettext_lazy("tokens"),
 }
 PER_UNIT: dict[str, Promise] = {
     MeteredUnit.CALL: gettext_lazy("per call"),
     MeteredUnit.ELEMENT: gettext_lazy("per element of the input"),
     MeteredUnit.SECOND: gettext_lazy("per second of compute"),
+    MeteredUnit.TOKEN: gettext_lazy("per token"),
 }
 
 

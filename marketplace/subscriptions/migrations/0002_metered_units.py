@@ -19,11 +19,20 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='plan',
             name='unit',
-            field=models.CharField(choices=[('CALL', 'Call'), ('ELEMENT', 'Element of the input'), ('SECOND', 'Second of compute')], default='CALL', help_text='What is counted: calls, elements of the input tensors, or seconds that the model takes.', max_length=8, verbose_name='metered unit'),
+            field=models.CharField(choices=[('CALL', 'Call'), ('ELEMENT', 'Element of the input'), ('SECOND', 'Second of compute'), ('TOKEN', 'Token')], default='CALL', help_text='What is counted: calls, elements of the input tensors, seconds that the model takes, or tokens as the model counts them in its output token_count.', max_length=8, verbose_name='metered unit'),
         ),
         migrations.AlterField(
             model_name='plan',
             name='included_units',
             field=models.DecimalField(decimal_places=6, help_text='Per month.', max_digits=24, validators=[django.core.validators.MinValueValidator(0)], verbose_name='included units'),
+        ),
+        migrations.AddField(
+            model_name='plan',
+            name='max_tokens_per_call',
+            field=models.PositiveIntegerField(blank=True, help_text='For plans by token: as many are set aside while a call runs, and no call is charged more.', null=True, validators=[django.core.validators.MinValueValidator(1)], verbose_name='tokens per call, at most'),
+        ),
+        migrations.AddConstraint(
+            model_name='plan',
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('unit', 'TOKEN'), _negated=True), ('max_tokens_per_call__isnull', False), _connector='OR'), name='tokens_have_a_most'),
         ),
     ]
