@@ -4,8 +4,8 @@
 -- Plans are fixed (index scans in nested loops; OFFSET 0 and scalar subqueries keep lookups by key what they are): a batch
 -- has few rows, the tables may have millions, and statistics taken while they were empty must not decide.
 -- What is called from another function here inherits its settings.
--- Holds are found among the batch's own (= ANY), and that one is open is said as NOT IN (settled, released): otherwise, with
--- statistics of an empty table, all of them may be read, or by way of hold_by_expiry all that are open.
+-- Holds are found among the batch's own (= ANY), and their states are asked for by CASE: from any other words PostgreSQL may
+-- conclude that a partial index has them, and read that from end to end where statistics make it look small.
 -- The time at which a hold finishes is taken when its table is locked already: whoever counts what has finished (usage
 -- reconciliation) relies on it.
 -- lock_timeout: somebody who sits on one tenant's row must not keep the whole batch; its calls are then asked one by one.
@@ -376,7 +376,7 @@ BEGIN
     PERFORM FROM metering_hold WHERE id = ANY (p_holds) ORDER BY id FOR NO KEY UPDATE;
     WITH done AS (
         UPDATE metering_hold SET state = 'executing', expires_at = clock_timestamp() + make_interval(secs => p_lease)
-         WHERE id = ANY (p_holds) AND state NOT IN ('settled', 'released') RETURNING id
+         WHERE id = ANY (p_holds) AND CASE state WHEN 'settled' THEN false WHEN 'released' THEN false ELSE true END RETURNING id
     )
     SELECT array_agg(a.id = ANY (ARRAY(SELECT id FROM done)) ORDER BY position) INTO answers
       FROM unnest(p_holds) WITH ORDINALITY AS a (id, position);
@@ -409,7 +409,7 @@ BEGIN
            SET state = 'settled', charged = a.units, finished_at = clock_timestamp(), latency_ms = a.latency, answer_digest = a.answer_digest,
                -- Rounded up: of what was counted for a budget, never too much is given back.
                price = CASE WHEN a.units < a.held THEN ceil(a.price * a.units / a.held * 1e9) / 1e9 ELSE a.price END
-          FROM asked a WHERE h.id = ANY (p_holds) AND h.id = a.hold AND h.state NOT IN ('settled', 'released')
+          FROM asked a WHERE h.id = ANY (p_holds) AND h.id = a.hold AND CASE h.state WHEN 'settled' THEN false WHEN 'released' THEN false ELSE true END
         RETURNING h.finished_at, h.id, h.tenant_id, h.version_id, h.quota_id, h.plan_id, h.price, h.spending_id, h.key_spending_id,
                   a.price AS price_held, a.held, a.units, a.answer, a.position
     ), priced AS (
@@ -460,7 +460,7 @@ BEGIN
         SELECT * FROM unnest(p_holds, p_because) WITH ORDINALITY AS a (hold, because, position) ORDER BY hold
     ), done AS (
         UPDATE metering_hold h SET state = 'released', released_because = a.because, finished_at = clock_timestamp()
-          FROM asked a WHERE h.id = ANY (p_holds) AND h.id = a.hold AND h.state NOT IN ('settled', 'released')
+          FROM asked a WHERE h.id = ANY (p_holds) AND h.id = a.hold AND CASE h.state WHEN 'settled' THEN false WHEN 'released' THEN false ELSE true END
         RETURNING h.id, h.quota_id, h.units, h.price, h.spending_id, h.key_spending_id, a.position
     ), moved AS (
         UPDATE metering_quota q SET held = q.held - t.units, running = q.running - t.calls
@@ -494,7 +494,7 @@ BEGIN
           JOIN LATERAL (SELECT * FROM metering_hold WHERE id = a.hold OFFSET 0) AS h ON h.state = 'settled' ORDER BY a.hold
     ), done AS (
         UPDATE metering_hold h SET state = 'released', released_because = p_because, charged = 0, finished_at = clock_timestamp()
-          FROM asked a WHERE h.id = ANY (p_holds) AND h.id = a.hold AND h.state = 'settled'
+          FROM asked a WHERE h.id = ANY (p_holds) AND h.id = a.hold AND CASE h.state WHEN 'settled' THEN true ELSE false END
         RETURNING h.finished_at, h.id, h.tenant_id, h.version_id, h.quota_id, h.plan_id, h.price, h.spending_id, h.key_spending_id, a.units, a.position
     ), priced AS (
         SELECT d.*, m.publisher_id, coalesce(p.currency, 'USD') AS currency,
