@@ -480,8 +480,11 @@ class TestCounting:
 
         reconciliation.reconcile()
 
-        # The one that finished, the one that is open, and what the first of them was once charged.
-        assert rows_read() - before == {"metering_hold": 2, "metering_ledgerentry": 1}
+        # The one that finished, the one that is open, and what the first of them was once charged: not two thousand.
+        # Autovacuum may come by and read some as well.
+        read = rows_read() - before
+        assert 2 <= read["metering_hold"] < 20
+        assert 1 <= read["metering_ledgerentry"] < 20
 
 
 def rows_read() -> Counter[str]:
