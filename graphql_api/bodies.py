@@ -1,24 +1,10 @@
 """Bodies that are too large are refused before they are read: under ASGI, Django spools a body before any view runs."""
 
-import asyncio
-import contextlib
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
-from django.utils.translation import gettext as _
+from marketplace.edge import App, Message, Receive, Scope, Send, refuse_body, too_large
 
 from .limits import MAX_BODY_BYTES
-
-Message = MutableMapping[str, Any]
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-# A client that is still sending hears the answer only if somebody reads on: this much, for this long, is dropped.
-MAX_DROPPED_BYTES = 512 * 1024 * 1024
-MAX_DROPPING_SECONDS = 30
 
 
 class BodyLimit:
@@ -57,24 +43,7 @@ class BodyLimit:
             await self._refuse(receive, send)
 
     async def _refuse(self, receive: Receive, send: Send) -> None:
-        message = _("The body has more than %(most)d bytes, which is the most that is read.") % {"most": self.most}
-        body = json.dumps({"errors": [{"message": message, "extensions": {"code": "BAD_REQUEST"}}]}).encode()
-        headers = [
-            (b"content-type", b"application/json; charset=utf-8"),
-            (b"content-length", str(len(body)).encode()),
-            (b"connection", b"close"),
-        ]
-        await send({"type": "http.response.start", "status": 413, "headers": headers})
-        await send({"type": "http.response.body", "body": body, "more_body": True})
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(_drop(receive), MAX_DROPPING_SECONDS)
-        await send({"type": "http.response.body", "body": b""})
-
-
-async def _drop(receive: Receive) -> None:
-    dropped = 0
-    while dropped <= MAX_DROPPED_BYTES:
-        message = await receive()
-        dropped += len(message.get("body", b""))
-        if message["type"] == "http.disconnect" or not message.get("more_body"):
-            return
+        error = too_large(self.most)
+        content = {"errors": [{"message": error.message, "extensions": {"code": "BAD_REQUEST"}}]}
+        headers = [(b"content-type", b"application/json; charset=utf-8")]
+        await refuse_body(receive, send, error.http_status, headers, json.dumps(content).encode())

@@ -10,7 +10,8 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
 from marketplace.access import Principal
-from marketplace.errors import ModelUnavailable, Unauthenticated
+from marketplace.edge import bearer
+from marketplace.errors import ModelUnavailable
 from marketplace.tenants.authentication import principal_from_key, principal_from_session
 
 DATABASE_IS_AWAY = (OperationalError, InterfaceError, psycopg.OperationalError)
@@ -50,13 +51,3 @@ def records_out_of_reach() -> ModelUnavailable:
     return ModelUnavailable(
         _("The marketplace cannot reach its records just now. Try again shortly."), retry_after_ms=1000
     )
-
-
-def bearer(header: str | None) -> str | None:
-    """The key of `Authorization: Bearer <key>`; None without that header. Raises Unauthenticated for another scheme."""
-    if header is None:
-        return None
-    scheme, _space, secret = header.partition(" ")
-    if scheme.lower() != "bearer" or not secret.strip():
-        raise Unauthenticated(_("Send an API key as `Authorization: Bearer <key>`."))
-    return secret.strip()

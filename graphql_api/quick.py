@@ -5,8 +5,6 @@ plan. Everything else goes on to Django as it came, and so does whatever is unus
 here is answered as the view would, and what is refused is refused by the view itself.
 """
 
-import asyncio
-from collections.abc import Coroutine
 from functools import cache, lru_cache
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -20,14 +18,15 @@ from django.middleware.security import SecurityMiddleware
 from django.utils.cache import patch_vary_headers
 from django.utils.translation import get_language
 
+from inference.callers import place_of
 from marketplace.access import Principal
+from marketplace.edge import App, Headers, Message, Receive, Scope, Send, bearer, received, respond, unless_gone
 from marketplace.errors import MarketplaceError, ModelUnavailable
 from marketplace.metering.connections import fetched
 from marketplace.tenants.authentication import hinted_principal, principal_by_key
 
 from . import compiled
-from .bodies import App, Message, Receive, Scope, Send
-from .context import bearer, records_out_of_reach
+from .context import records_out_of_reach
 from .execution import Answer
 from .limits import MAX_ANONYMOUS_BODY_BYTES
 from .views import (
@@ -54,9 +53,6 @@ class _Asked(NamedTuple):
     length: int
 
 
-Headers = list[tuple[bytes, bytes]]
-
-
 class QuickPath:
     """ASGI: answers invocations with an API key, and hands everything else to `app`."""
 
@@ -68,20 +64,20 @@ class QuickPath:
         if asked is None:
             await self.app(scope, receive, send)
             return
-        messages = await _received(receive)
+        messages = await received(receive)
         calls = _calls(b"".join(message.get("body", b"") for message in messages), asked.length)
         if calls is None:
             await self.app(scope, _again(messages, receive), send)
             return
         secure = _is_secure(scope)
         try:
-            answer = await _unless_gone(receive, _answer(asked.secret, calls))
+            answer = await unless_gone(receive, _answer(asked.secret, calls))
         except MarketplaceError as error:
             response = refused(error, asked.media_type)
-            await _send(send, response.status_code, _headers(response, secure), response.content)
+            await respond(send, response.status_code, _headers(response, secure), response.content)
             return
         if answer is not None:
-            await _send(send, HTTPStatus.OK, _usual_headers(asked.media_type, secure), encoded(content(answer)))
+            await respond(send, HTTPStatus.OK, _usual_headers(asked.media_type, secure), encoded(content(answer)))
 
 
 def _asked(scope: Scope) -> _Asked | None:
@@ -111,13 +107,6 @@ def _is_ours(host: bytes) -> bool:
     """As HttpRequest.get_host has it."""
     domain, _port = split_domain_port(host.decode("latin-1"))
     return bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
-
-
-async def _received(receive: Receive) -> list[Message]:
-    messages = [await receive()]
-    while messages[-1].get("more_body"):
-        messages.append(await receive())
-    return messages
 
 
 def _again(messages: list[Message], receive: Receive) -> Receive:
@@ -157,39 +146,8 @@ async def _answer(secret: str, calls: list[compiled.Call]) -> Answer:
         principal = await hinted_principal(secret, fetched)
     except ModelUnavailable as error:
         raise records_out_of_reach() from error
-    return await compiled.run(principal or await look_up(), calls, look_up)
-
-
-async def _unless_gone(receive: Receive, work: Coroutine[Any, Any, Answer]) -> Answer | None:
-    """None when the caller has hung up, which cancels what still runs, as Django does."""
-    task = asyncio.current_task()
-    assert task is not None
-    gone = asyncio.ensure_future(receive())
-
-    def hung_up(_gone: "asyncio.Future[Message]") -> None:
-        task.cancel()
-
-    gone.add_done_callback(hung_up)
-    try:
-        return await work
-    except asyncio.CancelledError:
-        if not gone.done() or gone.cancelled() or task.uncancel():
-            raise
-        return None
-    finally:
-        gone.remove_done_callback(hung_up)
-        gone.cancel()
-
-
-async def _send(send: Send, status: int, headers: Headers, body: bytes) -> None:
-    await send(
-        {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [*headers, (b"content-length", str(len(body)).encode())],
-        }
-    )
-    await send({"type": "http.response.body", "body": body})
+    with place_of(secret):
+        return await compiled.run(principal or await look_up(), calls, look_up)
 
 
 @cache

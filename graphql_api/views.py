@@ -13,9 +13,10 @@ from django.shortcuts import render
 from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt
 
+from marketplace.edge import bearer
 from marketplace.errors import MarketplaceError
 
-from .context import bearer, context_of
+from .context import context_of
 from .errors import request_error
 from .execution import Answer, MutationRefusedError, run
 from .limits import MAX_ANONYMOUS_BODY_BYTES, MAX_BODY_BYTES

@@ -7,7 +7,7 @@ One channel per event loop and address is shared by all callers. Bytes go throug
 import asyncio
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -26,7 +26,8 @@ from tritonclient.grpc.service_pb2 import (  # type: ignore[attr-defined]  # gen
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from inference.tensors import Datatype, InferenceRequest, Tensor, check_content
-from marketplace.errors import InferenceFailed, ModelUnavailable, ValidationProblem
+from marketplace import trace
+from marketplace.errors import DeadlineExceeded, InferenceFailed, InputRefused, ModelUnavailable, ValidationProblem
 
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
 RETRY_AFTER_MS = 1000
@@ -92,10 +93,43 @@ async def infer(
     one) where another server or another time could answer, and InferenceFailed where the model would not.
     """
     try:
-        response = await _stub(address).ModelInfer(_message(model, request, request_id), timeout=timeout)
+        response = await _stub(address).ModelInfer(
+            _message(model, request, request_id), timeout=timeout, metadata=_metadata()
+        )
     except grpc.aio.AioRpcError as error:
         raise _failure(error, timeout) from error
     return _outputs(response, request.outputs)
+
+
+async def stream(
+    address: str, model: str, request: InferenceRequest, *, timeout: float, request_id: str = ""
+) -> AsyncGenerator[tuple[Tensor, ...]]:
+    """Each of the model's answers as it comes: many of a decoupled model, one of another. Raises as `infer` does.
+
+    Closing it stops the model's work. What nobody asks for waits at the server: HTTP/2 lets a window of it through.
+    """
+    # Failures come as gRPC's own statuses, where Triton would otherwise send text alone.
+    metadata = (("triton_grpc_error", "true"), *_metadata())
+    asked = iter((_message(model, request, request_id),))
+    call = _stub(address).ModelStreamInfer(asked, timeout=timeout, metadata=metadata)
+    try:
+        async for response in call:
+            if response.error_message:
+                raise InferenceFailed(f"The model failed: {readable(response.error_message)}")
+            if response.infer_response.outputs:
+                yield _outputs(response.infer_response, request.outputs)
+    except grpc.aio.AioRpcError as error:
+        raise _failure(error, timeout) from error
+    finally:
+        call.cancel()
+
+
+async def only(answers: AsyncIterable[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """The one answer of a model that was asked not to stream. Raises InferenceFailed for none, and for more."""
+    found = [outputs async for outputs in answers]
+    if len(found) != 1:
+        raise InferenceFailed(f"The model answered {len(found)} times, where one answer was asked for. Stream it.")
+    return found[0]
 
 
 async def load(
@@ -183,6 +217,15 @@ async def statistics(address: str, *, timeout: float = 5) -> list[Statistics]:
     ]
 
 
+def _metadata() -> tuple[tuple[str, str], ...]:
+    """What ties Triton's own trace to ours."""
+    of = trace.current.get()
+    if not of.request_id:
+        return ()
+    request_id = (("x-request-id", of.request_id),)
+    return (*request_id, ("traceparent", of.traceparent)) if of.traceparent else request_id
+
+
 def _message(model: str, request: InferenceRequest, request_id: str) -> ModelInferRequest:
     message = ModelInferRequest(model_name=model, id=request_id)
     for tensor in request.inputs:
@@ -238,7 +281,7 @@ def _failure(
     if re.search(r"[Ss]tub process .*(not healthy|unhealthy)", details):
         return ModelBroken("The model has stopped and is being restarted.", retry_after_ms=RETRY_AFTER_MS)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return ModelUnavailable(
+        return DeadlineExceeded(
             f"The model did not answer within {timeout:g} seconds. Try again later, or with less input.",
             retry_after_ms=RETRY_AFTER_MS,
         )
@@ -248,7 +291,8 @@ def _failure(
         return ModelUnavailable(
             "The model cannot be reached at the moment. Try again shortly.", retry_after_ms=RETRY_AFTER_MS
         )
-    return InferenceFailed(f"{refusal}: {readable(details)}")
+    kind = InputRefused if code is grpc.StatusCode.INVALID_ARGUMENT else InferenceFailed
+    return kind(f"{refusal}: {readable(details)}")
 
 
 UNAVAILABLE = frozenset(

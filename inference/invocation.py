@@ -1,12 +1,15 @@
-"""invoke(): check -> admit -> infer -> settle. Every door ends here."""
+"""invoke() and stream(): check -> admit -> infer -> settle. Every door ends here."""
 
 import asyncio
+import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from time import perf_counter
+from typing import NamedTuple
 from uuid import UUID
 
 from django.conf import settings
@@ -16,24 +19,20 @@ from django.utils.translation import gettext as _
 from marketplace.access import Permission, Principal
 from marketplace.catalog.models import MLModel, ModelVersion
 from marketplace.errors import InferenceFailed, MarketplaceError, ModelUnavailable, NotFound, ValidationProblem
-from marketplace.metering.admission import Hint, Moved, admit, release, settle
+from marketplace.metering.admission import MAX_ANSWER_BYTES, Admission, Hint, Moved, admit, release, settle
 from marketplace.metering.heartbeats import beating
 from marketplace.metering.models import Hold
 from marketplace.subscriptions.models import TOKEN_COUNT, MeteredUnit
 
-from . import gateway
-from .deployment import mark_broken
+from . import dispatch
 from .records import looked_up
-from .scheduler import Scheduler
 from .signatures import signature_of
 from .tensors import InferenceRequest, RawTensor, Tensor, digest, pack, packed_digest, read_request, unpack
-from .versions import callable_version, endpoints_of, forget_endpoints_of, hinted_version
+from .versions import callable_version, endpoints_of, hinted_version
 
 log = logging.getLogger(__name__)
 
 MAX_IDEMPOTENCY_KEY = 255
-
-scheduler = Scheduler()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +49,13 @@ class Invocation:
     created_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One of the answers of a model that streams."""
+
+    outputs: tuple[Tensor, ...]
+
+
 async def invoke(
     principal: Principal,
     *,
@@ -59,78 +65,242 @@ async def invoke(
     outputs: Sequence[str] | None = None,
     parameters: object = None,
     idempotency_key: str | None = None,
+    timeout: float | None = None,  # noqa: ASYNC109  (the deadline that Triton is told)
     hinted: bool = False,
 ) -> Invocation:
-    """Runs `publisher/name`, its live version unless one is named, within settings.INFERENCE_TIMEOUT_SECONDS.
+    """Runs `publisher/name`, its live version unless one is named, and answers in one piece.
 
-    Raises the MarketplaceErrors of admission, ValidationProblem (`path` names the field), NotFound, ModelUnavailable
-    and InferenceFailed; whatever is raised, nothing is charged.
+    `timeout` in seconds; settings.INFERENCE_TIMEOUT_SECONDS, or GENERATION_TIMEOUT_SECONDS for a decoupled model, is
+    the most. Raises the MarketplaceErrors of admission, ValidationProblem (`path` names the field), NotFound,
+    ModelUnavailable (DeadlineExceeded) and InferenceFailed; whatever is raised, nothing is charged.
 
     `hinted`: the principal and the version may be remembered ones, which admission confirms. Raises Moved when it does
     not, and for whatever would be refused before it: nobody is told anything that was not looked up.
     """
-    ref = ref.replace("\0", "\N{REPLACEMENT CHARACTER}")
-    try:
-        principal.require(Permission.INVOKE)
-        target = await _found(principal, ref, version, hinted)
-        _check_idempotency_key(idempotency_key)
-        request = read_request(await signature_of(target.pk), inputs, outputs, parameters)
-        endpoints = await endpoints_of(target.pk) if hinted else target.endpoints  # type: ignore[attr-defined]
-    except MarketplaceError as error:
-        if hinted and not isinstance(error, ModelUnavailable):
-            raise Moved from error
-        raise
-    seconds: float = settings.INFERENCE_TIMEOUT_SECONDS
-    admission = await admit(
-        principal,
-        version_id=target.pk,
-        elements=request.elements,
-        most_seconds=seconds,
-        idempotency_key=idempotency_key,
-        digest=digest(ref, version, request),
-        hint=Hint(principal.role, ref, version) if hinted else None,
-    )
-    if admission.replayed:
-        return await looked_up(_replay(admission.hold_id))
-    counts_tokens = admission.unit == MeteredUnit.TOKEN
-    asked = request
-    if admission.unit == MeteredUnit.SECOND:
-        seconds = min(seconds, float(admission.units))
-    elif counts_tokens and request.outputs is not None and TOKEN_COUNT not in request.outputs:
-        asked = replace(request, outputs=(*request.outputs, TOKEN_COUNT))
-    created_at = timezone.now()
+    wanted = _Wanted(ref, inputs, version, outputs, parameters, idempotency_key, timeout)
+    call = await _admitted(principal, wanted, hinted=hinted, streamed=False)
+    hold_id = call.admission.hold_id
+    if call.admission.replayed:
+        return await looked_up(_replay(hold_id))
     started = perf_counter()
     try:
-        async with beating(admission.hold_id):
-            answer = await _infer(target, endpoints, asked, seconds, request_id=str(admission.hold_id), hinted=hinted)
+        async with beating(hold_id):
+            answer = await dispatch.infer(call.errand)
         latency_ms = (perf_counter() - started) * 1000
-        tokens = _tokens(answer) if counts_tokens else None
-        if asked is not request:
-            answer = tuple(tensor for tensor in answer if tensor.name != TOKEN_COUNT)
+        tokens = _tokens(answer) if call.counts_tokens else None
+        answer = call.asked_for(answer)
     except MarketplaceError as error:
-        await _give_back(admission.hold_id, error.code)
+        await _give_back(hold_id, error.code)
         raise
     except BaseException as error:
         # The caller went away, or we failed: either way nothing is delivered.
-        because = "CANCELLED" if isinstance(error, asyncio.CancelledError) else "INTERNAL"
-        await asyncio.shield(_give_back(admission.hold_id, because))
+        await asyncio.shield(_give_back(hold_id, _reason(error)))
         raise
     # From here on a caller who goes away changes nothing: the answer is theirs, and it is charged.
     units = await asyncio.shield(
         settle(
-            admission.hold_id,
+            hold_id,
             latency_ms=latency_ms,
             tokens=tokens,
             answer=pack(answer) if idempotency_key is not None else None,
             answer_digest=packed_digest(answer),
         )
     )
-    if units is None:
-        raise ModelUnavailable(
-            _("The answer came after the time set aside for it, so it is neither delivered nor charged. Try again."),
-            retry_after_ms=1000,
+    return call.delivered(answer, units, latency_ms)
+
+
+async def stream(
+    principal: Principal,
+    *,
+    ref: str,
+    inputs: Sequence[RawTensor],
+    version: int | None = None,
+    outputs: Sequence[str] | None = None,
+    parameters: object = None,
+    idempotency_key: str | None = None,
+    timeout: float | None = None,  # noqa: ASYNC109  (the deadline that Triton is told)
+    hinted: bool = False,
+) -> AsyncGenerator[Chunk | Invocation]:
+    """As `invoke`, with the model's answers as it yields them, and then the settled call, its `outputs` None.
+
+    Whoever stops before the end (aclose, cancellation) stops the model, and is charged what they have taken: by token,
+    the tokens of the chunks; by any other unit, the call if there was a chunk. When the model fails on the way, tokens
+    are charged likewise, and nothing else. A chunk is taken when the next one is asked for.
+    """
+    wanted = _Wanted(ref, inputs, version, outputs, parameters, idempotency_key, timeout)
+    call = await _admitted(principal, wanted, hinted=hinted, streamed=True)
+    if call.admission.replayed:
+        done = await looked_up(_replay(call.admission.hold_id))
+        for outputs_of_one in _split(done.outputs or ()):
+            yield Chunk(outputs_of_one)
+        yield replace(done, outputs=None)
+        return
+    taken = Taken(call.counts_tokens, keeps=idempotency_key is not None)
+    started = perf_counter()
+
+    async def end(*, charged: bool, because: str = "") -> Decimal | None:
+        if not charged:
+            await _give_back(call.admission.hold_id, because)
+            return None
+        return await settle(
+            call.admission.hold_id,
+            latency_ms=(perf_counter() - started) * 1000,
+            tokens=taken.tokens if call.counts_tokens else None,
+            # What was cut short is no answer to give again.
+            answer=None if because else taken.answer(),
+            answer_digest=taken.digest(),
         )
-    return Invocation(admission.hold_id, target, answer, admission.unit, units, latency_ms, created_at)
+
+    try:
+        async with aclosing(dispatch.stream(call.errand)) as answers:
+            with beating(call.admission.hold_id) as beat:
+                while True:
+                    with beat.awaiting():
+                        answer = await anext(answers, None)
+                    if answer is None:
+                        break
+                    chunk = call.asked_for(answer)
+                    yield Chunk(chunk)
+                    taken.add(answer, chunk)
+    except MarketplaceError as error:
+        await asyncio.shield(end(charged=taken.tokens > 0, because=error.code))
+        raise
+    except BaseException as error:
+        left = isinstance(error, asyncio.CancelledError | GeneratorExit)
+        charged = taken.tokens > 0 if call.counts_tokens else left and taken.chunks > 0
+        await asyncio.shield(end(charged=charged, because=_reason(error)))
+        raise
+    units = await asyncio.shield(end(charged=True))
+    yield call.delivered(None, units, (perf_counter() - started) * 1000)
+
+
+class Taken:
+    """What a stream's caller has taken so far."""
+
+    def __init__(self, counts_tokens: bool, *, keeps: bool) -> None:
+        self.chunks = 0
+        self.tokens = 0
+        self._counts_tokens = counts_tokens
+        self._digest = hashlib.sha256()
+        self._kept: list[Tensor] | None = [] if keeps else None
+        self._kept_bytes = 0
+
+    def add(self, answer: Sequence[Tensor], chunk: Sequence[Tensor]) -> None:
+        self.chunks += 1
+        if self._counts_tokens:
+            self.tokens += _tokens(answer)
+        self._digest.update(packed_digest(chunk))
+        if self._kept is not None:
+            self._kept += chunk
+            self._kept_bytes += sum(len(tensor.content) for tensor in chunk)
+            if self._kept_bytes > MAX_ANSWER_BYTES:
+                self._kept = None
+
+    def answer(self) -> bytes | None:
+        return None if self._kept is None else pack(self._kept)
+
+    def digest(self) -> bytes:
+        """SHA-256 over the digests of the chunks, one after another."""
+        return self._digest.digest()
+
+
+def _split(outputs: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
+    """The chunks that were kept one after another: where a name comes again, the next one begins."""
+    chunk: dict[str, Tensor] = {}
+    for tensor in outputs:
+        if tensor.name in chunk:
+            yield tuple(chunk.values())
+            chunk = {}
+        chunk[tensor.name] = tensor
+    if chunk:
+        yield tuple(chunk.values())
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """An admitted call, and the errand that it is to Triton."""
+
+    admission: Admission
+    request: InferenceRequest
+    errand: dispatch.Errand
+    created_at: datetime
+
+    @property
+    def counts_tokens(self) -> bool:
+        return self.admission.unit == MeteredUnit.TOKEN
+
+    def asked_for(self, answer: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Without what only we asked for."""
+        if self.errand.request.outputs == self.request.outputs:
+            return answer
+        return tuple(tensor for tensor in answer if tensor.name != TOKEN_COUNT)
+
+    def delivered(self, outputs: tuple[Tensor, ...] | None, units: Decimal | None, latency_ms: float) -> Invocation:
+        """Raises ModelUnavailable when the hold had expired, so that nothing was charged."""
+        if units is None:
+            raise ModelUnavailable(
+                _("The answer came after the time set aside for it, so it is not delivered, nor charged. Try again."),
+                retry_after_ms=1000,
+            )
+        version, unit = self.errand.version, self.admission.unit
+        return Invocation(self.admission.hold_id, version, outputs, unit, units, latency_ms, self.created_at)
+
+
+class _Wanted(NamedTuple):
+    """As `invoke` has them."""
+
+    ref: str
+    inputs: Sequence[RawTensor]
+    version: int | None
+    outputs: Sequence[str] | None
+    parameters: object
+    idempotency_key: str | None
+    timeout: float | None
+
+
+async def _admitted(principal: Principal, wanted: _Wanted, *, hinted: bool, streamed: bool) -> _Call:
+    ref, version, timeout = wanted.ref.replace("\0", "\N{REPLACEMENT CHARACTER}"), wanted.version, wanted.timeout
+    try:
+        principal.require(Permission.INVOKE)
+        target = await _found(principal, ref, version, hinted)
+        _check_idempotency_key(wanted.idempotency_key)
+        request = read_request(await signature_of(target.pk), wanted.inputs, wanted.outputs, wanted.parameters)
+        endpoints = await endpoints_of(target.pk) if hinted else target.endpoints  # type: ignore[attr-defined]
+    except MarketplaceError as error:
+        if hinted and not isinstance(error, ModelUnavailable):
+            raise Moved from error
+        raise
+    most: float = settings.GENERATION_TIMEOUT_SECONDS if target.decoupled else settings.INFERENCE_TIMEOUT_SECONDS
+    seconds = most if timeout is None else min(timeout, most)
+    admission = await admit(
+        principal,
+        version_id=target.pk,
+        elements=request.elements,
+        most_seconds=seconds,
+        idempotency_key=wanted.idempotency_key,
+        digest=digest(ref, version, request, streamed=streamed),
+        hint=Hint(principal.role, ref, version) if hinted else None,
+    )
+    if admission.unit == MeteredUnit.SECOND:
+        seconds = min(seconds, float(admission.units))
+    asked = _asked(request, admission, decoupled=target.decoupled, streamed=streamed)
+    errand = dispatch.Errand(target, endpoints, asked, seconds, str(admission.hold_id), hinted)
+    return _Call(admission, request, errand, timezone.now())
+
+
+def _asked(request: InferenceRequest, admission: Admission, *, decoupled: bool, streamed: bool) -> InferenceRequest:
+    """The request with what only we ask for: the count of tokens, and no more of them than are set aside."""
+    by_token = admission.unit == MeteredUnit.TOKEN
+    if by_token and request.outputs is not None and TOKEN_COUNT not in request.outputs:
+        request = replace(request, outputs=(*request.outputs, TOKEN_COUNT))
+    if decoupled:
+        bounds = {"max_total_tokens": int(admission.units)} if by_token else {}
+        request = replace(request, parameters={**request.parameters, "stream": streamed, **bounds})
+    return request
+
+
+def _reason(error: BaseException) -> str:
+    return "CANCELLED" if isinstance(error, asyncio.CancelledError | GeneratorExit) else "INTERNAL"
 
 
 def _tokens(answer: Sequence[Tensor]) -> int:
@@ -163,55 +333,6 @@ async def _found(principal: Principal, ref: str, number: int | None, hinted: boo
         raise ModelUnavailable(_("This model has no live version yet."), path="input.model")
     raise NotFound(
         _("This model has no version %(number)d that can be called.") % {"number": number}, path="input.version"
-    )
-
-
-async def _infer(
-    target: ModelVersion,
-    endpoints: Sequence[str],
-    request: InferenceRequest,
-    seconds: float,
-    *,
-    request_id: str,
-    hinted: bool,
-) -> tuple[Tensor, ...]:
-    """Asks the best endpoint, and the next one when it is not there, all within `seconds`."""
-    deadline = asyncio.get_running_loop().time() + seconds
-    try:
-        return await _ask(target, endpoints, request, deadline, request_id)
-    except ModelUnavailable:
-        if not hinted:
-            raise
-        # None of those that were known a second ago: perhaps it is loaded elsewhere by now.
-        forget_endpoints_of(target.pk)
-        others = [endpoint for endpoint in await endpoints_of(target.pk) if endpoint not in endpoints]
-        if not others:
-            raise
-    return await _ask(target, others, request, deadline, request_id)
-
-
-async def _ask(
-    target: ModelVersion, endpoints: Sequence[str], request: InferenceRequest, deadline: float, request_id: str
-) -> tuple[Tensor, ...]:
-    failure: ModelUnavailable | None = None
-    known = [endpoint for endpoint in endpoints if endpoint in settings.TRITON_URLS]
-    for endpoint in scheduler.ranked(known, target.triton_name):
-        remaining = deadline - asyncio.get_running_loop().time()
-        if remaining <= 0:
-            break
-        try:
-            with scheduler.running(endpoint, target.triton_name):
-                return await gateway.infer(
-                    endpoint, target.triton_name, request, timeout=remaining, request_id=request_id
-                )
-        except gateway.ModelBroken as error:
-            await looked_up(mark_broken(target.pk, endpoint, error.message))
-            forget_endpoints_of(target.pk)
-            failure = error
-        except ModelUnavailable as error:
-            failure = error
-    raise failure or ModelUnavailable(
-        _("No server has this version loaded just now; it is being loaded."), retry_after_ms=2000, path="input.model"
     )
 
 

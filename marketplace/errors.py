@@ -33,6 +33,13 @@ class ValidationProblem(MarketplaceError):
     grpc_status = "INVALID_ARGUMENT"
 
 
+class PayloadTooLarge(ValidationProblem):
+    """More than is read at all."""
+
+    http_status = 413
+    grpc_status = "RESOURCE_EXHAUSTED"
+
+
 class NotFound(MarketplaceError):
     """Missing, or not for this principal to see: the two answer alike."""
 
@@ -121,9 +128,24 @@ class ModelUnavailable(MarketplaceError):
         self.retry_after_ms = retry_after_ms
 
 
+class DeadlineExceeded(ModelUnavailable):
+    """The model did not answer in the time that there was for it."""
+
+    code = "DEADLINE_EXCEEDED"
+    http_status = 504
+    grpc_status = "DEADLINE_EXCEEDED"
+
+
 class InferenceFailed(MarketplaceError):
     """The model itself refused or broke; nothing is charged."""
 
     code = "INFERENCE_FAILED"
     http_status = 500
     grpc_status = "INTERNAL"
+
+
+class InputRefused(InferenceFailed):
+    """What the model says is wrong with the input, though it fits the signature."""
+
+    http_status = 400
+    grpc_status = "INVALID_ARGUMENT"

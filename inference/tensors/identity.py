@@ -11,10 +11,11 @@ from inference.tensors.tensor import InferenceRequest, Tensor
 _sorted = json.JSONEncoder(sort_keys=True, allow_nan=False).encode
 
 
-def digest(model: str, version: int | None, request: InferenceRequest) -> bytes:
+def digest(model: str, version: int | None, request: InferenceRequest, *, streamed: bool = False) -> bytes:
     """SHA-256 over what the request asks of which model; the order of its inputs and parameters says nothing.
 
     The contents count by their bytes, whether they came as `data` or as `base64`. `version` None: the live one.
+    One that is `streamed` is another request.
     """
     inputs = sorted(request.inputs, key=lambda tensor: tensor.name)
     head = {
@@ -24,6 +25,8 @@ def digest(model: str, version: int | None, request: InferenceRequest) -> bytes:
         "outputs": request.outputs,
         "parameters": dict(request.parameters),
     }
+    if streamed:
+        head["streamed"] = True
     # The head tells the length of each content, so that the bytes that follow can be split in one way only.
     hashed = hashlib.sha256(_sorted(head).encode() + b"\n")
     for tensor in inputs:

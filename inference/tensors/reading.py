@@ -69,14 +69,20 @@ def parse(
     *,
     data: object = None,
     base64: object = None,
+    content: bytes | None = None,
     path: str,
     limit: int = MAX_TENSOR_BYTES,
 ) -> Tensor:
-    """One tensor from exactly one of `data` (nested or flat row-major JSON) and `base64` (raw bytes).
+    """One tensor from exactly one of `data` (nested or flat row-major JSON), `base64`, and raw bytes as `content`.
 
     `path` is the tensor's own, as in `input.inputs.0`. `limit` in bytes of content.
     """
     dimensions = parse_shape(shape, datatype, path=f"{path}.shape", limit=limit)
+    if content is not None:
+        check_content(content, datatype, prod(dimensions), path=path)
+        if len(content) > limit:
+            raise ValidationProblem(f"A tensor has at most {limit} bytes, not {len(content)}.", path=path)
+        return Tensor(name, datatype, dimensions, content)
     if (data is None) == (base64 is None):
         given = "neither" if data is None else "both"
         raise ValidationProblem(f"Give exactly one of 'data' and 'base64', not {given}.", path=path)

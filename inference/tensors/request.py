@@ -20,13 +20,14 @@ RESERVED_PARAMETERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class RawTensor:
-    """An input as a caller sent it: one of `data` and `base64`, nothing checked yet."""
+    """An input as a caller sent it: one of `data`, `base64` and `content` (raw bytes), nothing checked yet."""
 
     name: str
     datatype: str
     shape: object
     data: object = None
     base64: object = None
+    content: bytes | None = None
 
 
 def read_request(
@@ -58,6 +59,7 @@ def read_request(
             spec.shape,
             data=raw.data,
             base64=raw.base64,
+            content=raw.content,
             path=f"{path}.inputs.{position}",
             limit=limit,
         )

@@ -150,6 +150,8 @@ class ModelVersion(models.Model):
     format = models.CharField(_("format"), max_length=16, choices=ArtifactFormat.choices, default=ArtifactFormat.ONNX)
     sha256 = models.CharField(_("SHA-256"), max_length=64)
     size_bytes = models.BigIntegerField(_("size in bytes"))
+    # Answers a request as often as it likes (Triton's decoupled transaction policy): what it generates can be streamed.
+    decoupled = models.BooleanField(_("streams"), default=False, editable=False)
     release_notes = models.TextField(_("release notes"), blank=True, max_length=20_000)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     # When it first went live: from then on subscribers may name it, also after another has taken its place.

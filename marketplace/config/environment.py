@@ -23,6 +23,9 @@ class Environment(BaseSettings):
     introspection: bool = True
     graphiql: bool = True
     inference_timeout_seconds: float = Field(default=10.0, gt=0, le=600)
+    # Of a model that generates, whether its answer is streamed or not.
+    generation_timeout_seconds: float = Field(default=120.0, gt=0, le=3600)
+    calls_per_key: int = Field(default=256, ge=1)
 
     def resolved(self) -> "Environment":
         """The same, with every server that no variable names taken from what `make run` says is running here."""

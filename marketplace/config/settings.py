@@ -20,6 +20,8 @@ OBJECTS_DIR = DATA_DIR / "objects"
 PUBLIC_URL = ENVIRONMENT.public_url.rstrip("/")
 TRITON_URLS = [url.strip() for url in ENVIRONMENT.triton_urls.split(",") if url.strip()]
 INFERENCE_TIMEOUT_SECONDS = ENVIRONMENT.inference_timeout_seconds
+GENERATION_TIMEOUT_SECONDS = ENVIRONMENT.generation_timeout_seconds
+CALLS_PER_KEY = ENVIRONMENT.calls_per_key
 GRAPHQL_INTROSPECTION = ENVIRONMENT.introspection
 GRAPHIQL = ENVIRONMENT.graphiql
 

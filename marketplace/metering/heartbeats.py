@@ -4,7 +4,9 @@ One timer for each event loop: a call that ends before its first beat costs two 
 """
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import Iterator
 from time import monotonic
 from types import TracebackType
 from typing import LiteralString, Self
@@ -27,42 +29,81 @@ EXTEND: LiteralString = "SELECT metering_extend(%s::uuid[], %s)"
 
 
 class beating:
-    """`async with beating(hold_id)`: extends the hold until the block ends.
+    """Extends a hold until its call ends: `with beating(hold_id) as beat:`, and `with beat.awaiting():` in it.
 
-    When the hold has expired all the same, the block is cancelled and ModelUnavailable raised: its answer could no
-    longer be charged, and so must not be delivered.
+    `async with beating(hold_id):` is both in one. What is awaited in there is cancelled, and ModelUnavailable raised,
+    when the hold has expired all the same: its answer could no longer be charged, and so must not be delivered.
     """
 
     def __init__(self, hold_id: UUID) -> None:
         self.hold_id = hold_id
         self.due = 0.0
+        self._ended: ModelUnavailable | None = None
         self._task: asyncio.Task[object] | None = None
-        self._cancelling = 0
-        self._lost = False
+        self._cancelled = False
+        self._block = contextlib.ExitStack()
 
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.current_task()
-        assert self._task is not None
-        self._cancelling = self._task.cancelling()
+    def __enter__(self) -> Self:
         self.due = monotonic() + BEAT_SECONDS
         _heart().add(self)
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        _heart().remove(self)
+
+    @contextlib.contextmanager
+    def awaiting(self) -> Iterator[None]:
+        if self._ended is not None:
+            raise self._ended
+        task = self._task = asyncio.current_task()
+        assert task is not None
+        cancelling = task.cancelling()
+        try:
+            yield
+        except asyncio.CancelledError as error:
+            if self._uncancel(task) <= cancelling and self._ended is not None:
+                raise self._ended from error
+            raise
+        else:
+            self._uncancel(task)
+        finally:
+            self._task = None
+
+    async def __aenter__(self) -> Self:
+        self._block.enter_context(self)
+        self._block.enter_context(self.awaiting())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _heart().remove(self)
-        assert self._task is not None
-        if self._lost and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
-            raise ModelUnavailable(
-                _("The call lost the units set aside for it, so it was stopped and is not charged. Try again."),
-                retry_after_ms=1000,
-            ) from error
+        self._block.__exit__(kind, error, trace)
 
-    def lose(self) -> None:
-        assert self._task is not None
-        self._lost = True
-        self._task.cancel()
+    def end(self, because: ModelUnavailable) -> None:
+        """Cancels what is awaited, and has `because` raised there; with nothing awaited, where something next is."""
+        self._ended = because
+        if self._task is not None and not self._cancelled:
+            self._cancelled = True
+            self._task.cancel()
+
+    def _uncancel(self, task: "asyncio.Task[object]") -> int:
+        if not self._cancelled:
+            return task.cancelling()
+        self._cancelled = False
+        return task.uncancel()
+
+
+def end_all(because: ModelUnavailable) -> None:
+    """Ends every call that this event loop has under way: what is asked for answers `because`."""
+    for each in _heart().under_way():
+        each.end(because)
+
+
+def _lost() -> ModelUnavailable:
+    return ModelUnavailable(
+        _("The call lost the units set aside for it, so it was stopped and is not charged. Try again."),
+        retry_after_ms=1000,
+    )
 
 
 class _Heart:
@@ -80,6 +121,9 @@ class _Heart:
 
     def remove(self, each: beating) -> None:
         self._beating.pop(each.hold_id, None)
+
+    def under_way(self) -> list[beating]:
+        return list(self._beating.values())
 
     def _beat(self) -> None:
         now = monotonic()
@@ -104,7 +148,7 @@ class _Heart:
         for each, held in zip(due, row[0], strict=True):
             each.due = monotonic() + BEAT_SECONDS
             if not held and each.hold_id in self._beating:
-                each.lose()
+                each.end(_lost())
 
 
 _by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, _Heart] = WeakKeyDictionary()

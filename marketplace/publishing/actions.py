@@ -131,6 +131,7 @@ def add_version(
     signature: Sequence[Tensor],
     format: str = ArtifactFormat.ONNX,
     release_notes: str = "",
+    decoupled: bool = False,
 ) -> ModelVersion:
     """The next version, READY: its artefact has been checked and is in the object store under `sha256`.
 
@@ -146,6 +147,7 @@ def add_version(
         sha256=sha256,
         size_bytes=size_bytes,
         release_notes=release_notes,
+        decoupled=decoupled,
     )
     check(version, ("format", "sha256", "size_bytes", "release_notes"), input_path)
     if not re.fullmatch("[0-9a-f]{64}", sha256):
