@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from django.utils.translation import gettext as _
 
+from . import trace
 from .errors import PayloadTooLarge, Unauthenticated
 
 Message = MutableMapping[str, Any]
@@ -108,3 +109,34 @@ async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T | Non
     finally:
         gone.remove_done_callback(hung_up)
         gone.cancel()
+
+
+class Traced:
+    """ASGI: carries X-Request-Id and traceparent through whatever the request causes, and back to the caller."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        given: dict[bytes, str] = {}
+        for name, value in scope["headers"]:
+            if name in (b"x-request-id", b"traceparent"):
+                given[name] = value.decode("latin-1")
+        begun = trace.begun(given.get(b"x-request-id"), given.get(b"traceparent"))
+        headers = [(b"x-request-id", begun.request_id.encode())]
+        if begun.traceparent:
+            headers.append((b"traceparent", begun.traceparent.encode()))
+
+        async def noted(message: Message) -> None:
+            if message["type"] in ("http.response.start", "websocket.accept"):
+                message = {**message, "headers": [*message.get("headers", ()), *headers]}
+            await send(message)
+
+        token = trace.current.set(begun)
+        try:
+            await self.app(scope, receive, noted)
+        finally:
+            trace.current.reset(token)

@@ -1,5 +1,6 @@
 """What ties a request to what it causes elsewhere: its id, and its place in a trace (W3C Trace Context)."""
 
+import logging
 import re
 import secrets
 from contextvars import ContextVar
@@ -18,6 +19,14 @@ class Trace(NamedTuple):
 
 NONE = Trace("", "")
 current: ContextVar[Trace] = ContextVar("trace", default=NONE)
+
+
+class RequestId(logging.Filter):
+    """Gives each record the `request_id` of the request that it is about, or a dash."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.request_id = current.get().request_id or "-"
+        return True
 
 
 def begun(request_id: str | None, traceparent: str | None) -> Trace:

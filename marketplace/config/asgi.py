@@ -14,6 +14,8 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Scope
 
 from graphql_api.bodies import BodyLimit
+from inference.dataplane.app import Dataplane, Door
+from marketplace.edge import Traced
 
 pages: ASGIApp = get_asgi_application()  # type: ignore[assignment]  # Django asks for dicts where ASGI has mappings
 
@@ -30,19 +32,17 @@ class HashedStaticFiles(StaticFiles):
         return response
 
 
-application = BodyLimit(
-    QuickPath(
-        Starlette(
-            routes=[
-                Mount(
-                    f"/{settings.STATIC_URL.strip('/')}",
-                    HashedStaticFiles(directory=settings.STATIC_ROOT, check_dir=False),
-                ),
-                Mount("/", pages),
-            ]
-        )
-    )
+site = Starlette(
+    routes=[
+        Mount(f"/{settings.STATIC_URL.strip('/')}", HashedStaticFiles(directory=settings.STATIC_ROOT, check_dir=False)),
+        Mount("/", pages),
+    ]
 )
+
+# By the first part of the path; each door has its own limits.
+DOORS: dict[str, Door] = {}
+
+application = Traced(Dataplane(BodyLimit(QuickPath(site)), DOORS))
 
 # What is loaded by now stays. Looking through all of it for garbage again and again would keep everybody waiting for
 # tens of milliseconds each time.

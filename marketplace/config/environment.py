@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Environment(BaseSettings):
     model_config = SettingsConfigDict(case_sensitive=False, extra="ignore")
 
+    host: str = "127.0.0.1"
     port: int = 8080
     data_dir: Path = Path(".data")
     database_url: str = ""
@@ -26,6 +27,8 @@ class Environment(BaseSettings):
     # Of a model that generates, whether its answer is streamed or not.
     generation_timeout_seconds: float = Field(default=120.0, gt=0, le=3600)
     calls_per_key: int = Field(default=256, ge=1)
+    # What is under way when the server is told to end has this long.
+    drain_seconds: float = Field(default=20.0, ge=0, le=600)
 
     def resolved(self) -> "Environment":
         """The same, with every server that no variable names taken from what `make run` says is running here."""

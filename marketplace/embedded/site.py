@@ -13,6 +13,8 @@ from .service import Service, StartFailed
 APPLICATION = "marketplace.config"
 CELERY = (sys.executable, "-m", "celery", "--quiet", "-A", APPLICATION)
 SECONDS_TO_FINISH = 5
+# More than DRAIN_SECONDS (20): until then it finishes what callers wait for.
+SECONDS_TO_DRAIN = 30
 
 
 class Site:
@@ -40,14 +42,12 @@ class Site:
         async def ready(pid: int) -> bool:
             return (await self.get("/healthz"))[0] == 200
 
-        listen = ("--host", self.host, "--port", str(self.port))
-        end = ("--timeout-graceful-shutdown", str(SECONDS_TO_FINISH))
         return Service(
             name="web",
-            argv=(sys.executable, "-m", "uvicorn", f"{APPLICATION}.asgi:application", *listen, *end, "--no-access-log"),
+            argv=(sys.executable, "-m", f"{APPLICATION}.server"),
             address=self.url,
             ready=ready,
-            stop_seconds=2 * SECONDS_TO_FINISH,
+            stop_seconds=SECONDS_TO_DRAIN,
         )
 
     def _worker(self) -> Service:

@@ -15,6 +15,7 @@ import uuid_utils.compat as uuid
 from django.utils.translation import gettext as _
 
 from marketplace.access import Principal, TenantRole
+from marketplace.draining import ending, restarting
 from marketplace.errors import (
     BudgetExceeded,
     IdempotencyConflict,
@@ -109,6 +110,8 @@ async def admit(
     running or the records are out of reach; Unauthenticated, PermissionDenied and NotFound for what is no longer valid.
     With a `hint`: Moved, before any of these.
     """
+    if ending().is_set():
+        raise restarting()
     question = (
         uuid.uuid7(),
         principal.tenant_id,
