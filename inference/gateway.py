@@ -108,14 +108,12 @@ async def stream(
 
     Closing it stops the model's work. What nobody asks for waits at the server: HTTP/2 lets a window of it through.
     """
-    # Failures come as gRPC's own statuses, where Triton would otherwise send text alone.
-    metadata = (("triton_grpc_error", "true"), *_metadata())
     asked = iter((_message(model, request, request_id),))
-    call = _stub(address).ModelStreamInfer(asked, timeout=timeout, metadata=metadata)
+    call = _stub(address).ModelStreamInfer(asked, timeout=timeout, metadata=_metadata())
     try:
         async for response in call:
             if response.error_message:
-                raise InferenceFailed(f"The model failed: {readable(response.error_message)}")
+                raise _stream_failure(response.error_message)
             if response.infer_response.outputs:
                 yield _outputs(response.infer_response, request.outputs)
     except grpc.aio.AioRpcError as error:
@@ -277,9 +275,9 @@ def _failure(
     """What an RPC's failure means to a caller. Triton's own codes; INTERNAL covers both models and connections."""
     code, details = error.code(), _details(error)
     if code is grpc.StatusCode.NOT_FOUND:
-        return ModelBroken("The model is not loaded yet. Try again in a moment.", retry_after_ms=RETRY_AFTER_MS)
-    if re.search(r"[Ss]tub process .*(not healthy|unhealthy)", details):
-        return ModelBroken("The model has stopped and is being restarted.", retry_after_ms=RETRY_AFTER_MS)
+        return _not_loaded()
+    if STUB_DIED.search(details):
+        return _stopped()
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return DeadlineExceeded(
             f"The model did not answer within {timeout:g} seconds. Try again later, or with less input.",
@@ -294,6 +292,30 @@ def _failure(
     kind = InputRefused if code is grpc.StatusCode.INVALID_ARGUMENT else InferenceFailed
     return kind(f"{refusal}: {readable(details)}")
 
+
+def _stream_failure(message: str) -> ModelUnavailable | InferenceFailed:
+    """In a stream Triton says in words alone what failed. (Asked for statuses, `triton_grpc_error`, 2.51 crashes.)"""
+    if "Request for unknown model" in message:
+        return _not_loaded()
+    if STUB_DIED.search(message):
+        return _stopped()
+    text = readable(message)
+    if text.startswith(REFUSED):
+        return InputRefused(f"The model refused: {text.removeprefix(REFUSED)}")
+    return InferenceFailed(f"The model failed: {text}")
+
+
+def _not_loaded() -> ModelBroken:
+    return ModelBroken("The model is not loaded yet. Try again in a moment.", retry_after_ms=RETRY_AFTER_MS)
+
+
+def _stopped() -> ModelBroken:
+    return ModelBroken("The model has stopped and is being restarted.", retry_after_ms=RETRY_AFTER_MS)
+
+
+STUB_DIED = re.compile(r"[Ss]tub process .*(not healthy|unhealthy)")
+# How a model that streams says that it is the input that is wrong (inference/backends/generator).
+REFUSED = "Invalid argument: "
 
 UNAVAILABLE = frozenset(
     {
