@@ -71,15 +71,7 @@ def serving(environment: Mapping[str, str], folder: Path) -> Iterator[Server]:
     log = folder / f"server-{http}.log"
     with log.open("wb") as said:
         process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "uvicorn",
-                "marketplace.config.asgi:application",
-                "--no-access-log",
-                "--port",
-                str(http),
-            ],
+            [sys.executable, "-m", "marketplace.config.server"],
             cwd=PROJECT,
             env={**os.environ, **environment, "HOST": HOST, "PORT": str(http), "GRPC_PORT": str(grpc)},
             stdout=said,

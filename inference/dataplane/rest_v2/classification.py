@@ -29,13 +29,10 @@ def classified(tensor: Tensor, most: int, labels: Sequence[str]) -> Tensor:
     # Sorted backwards and turned round, so that equal values keep their order; NaN is the largest of all.
     order = (len(values) - 1 - np.argsort(values[::-1], kind="stable"))[::-1][:most]
     written = "{:f}:{:d}" if tensor.datatype in FLOATS else "{:d}:{:d}"
-    strings = [
-        written.format(value, index) for value, index in zip(values[order].tolist(), order.tolist(), strict=True)
+    texts = [
+        written.format(value, index) + (f":{labels[index]}" if index < len(labels) else "")
+        for value, index in zip(values[order].tolist(), order.tolist(), strict=True)
     ]
-    strings = [
-        f"{text}:{labels[index]}" if index < len(labels) else text
-        for text, index in zip(strings, order.tolist(), strict=True)
-    ]
-    encoded = [text.encode() for text in strings]
+    encoded = [text.encode() for text in texts]
     content = b"".join(len(text).to_bytes(4, "little") + text for text in encoded)
     return Tensor(tensor.name, Datatype.BYTES, (len(encoded),), content)
