@@ -215,6 +215,34 @@ async def statistics(address: str, *, timeout: float = 5) -> list[Statistics]:
     ]
 
 
+async def model_counters(address: str, model: str = "", *, timeout: float = 5) -> list[dict[str, Any]]:
+    """What Triton's statistics extension says of a model that is loaded there, or of all, in the form of its JSON.
+
+    Nothing for a model that is not loaded. Raises ModelUnavailable.
+    """
+    try:
+        response = await _stub(address).ModelStatistics(ModelStatisticsRequest(name=model), timeout=timeout)
+    except grpc.aio.AioRpcError as error:
+        if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+            return []
+        raise _failure(error, timeout) from error
+    return [
+        {
+            "name": each.name,
+            "version": each.version,
+            "last_inference": each.last_inference,
+            "inference_count": each.inference_count,
+            "execution_count": each.execution_count,
+            "inference_stats": {
+                of.name: {"count": duration.count, "ns": duration.ns}
+                for of in each.inference_stats.DESCRIPTOR.fields
+                for duration in (getattr(each.inference_stats, of.name),)
+            },
+        }
+        for each in response.model_stats
+    ]
+
+
 def _metadata() -> tuple[tuple[str, str], ...]:
     """What ties Triton's own trace to ours."""
     of = trace.current.get()

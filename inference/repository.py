@@ -69,11 +69,12 @@ def _single(name: str, backend: str, files: Mapping[str, bytes], signature: Sign
 
 def _tensors(signature: Signature) -> dict[str, Any]:
     return {
-        "input": [_tensor(spec) for spec in signature.inputs],
-        "output": [_tensor(spec) for spec in signature.outputs],
+        "input": [tensor_config(spec) for spec in signature.inputs],
+        "output": [tensor_config(spec) for spec in signature.outputs],
     }
 
 
-def _tensor(spec: TensorSpec) -> dict[str, Any]:
+def tensor_config(spec: TensorSpec) -> dict[str, Any]:
+    """An input or output as Triton's model configuration has it."""
     datatype = "STRING" if spec.datatype is Datatype.BYTES else spec.datatype.value
     return {"name": spec.name, "data_type": f"TYPE_{datatype}", "dims": list(spec.shape)}

@@ -59,7 +59,7 @@ class Tensor:
 
     def _elements(self) -> NDArray[Any] | None:
         if self.datatype is Datatype.BYTES:
-            return _strings(self.content)
+            return _texts(self.content)
         values: NDArray[Any] = np.frombuffer(self.content, dtype=STORAGE[self.datatype])
         if self.datatype is Datatype.BF16:
             values = bfloat16_values(values)
@@ -88,18 +88,24 @@ class InferenceRequest:
         return sum(prod(tensor.shape) for tensor in self.inputs)
 
 
-def _strings(content: bytes) -> NDArray[Any] | None:
-    strings = []
+def strings(content: bytes) -> list[bytes]:
+    """The elements of a BYTES tensor, each without its length."""
+    elements = []
     position = 0
+    while position < len(content):
+        end = position + 4 + int.from_bytes(content[position : position + 4], "little")
+        elements.append(content[position + 4 : end])
+        position = end
+    return elements
+
+
+def _texts(content: bytes) -> NDArray[Any] | None:
     try:
-        while position < len(content):
-            end = position + 4 + int.from_bytes(content[position : position + 4], "little")
-            strings.append(content[position + 4 : end].decode())
-            position = end
+        texts = [element.decode() for element in strings(content)]
     except UnicodeDecodeError:
         return None
-    elements = np.empty(len(strings), dtype=np.object_)
-    elements[:] = strings
+    elements = np.empty(len(texts), dtype=np.object_)
+    elements[:] = texts
     return elements
 
 

@@ -1,0 +1,57 @@
+"""An `infer` answer: JSON, and behind it the contents of those outputs that are to be binary."""
+
+import json
+from collections.abc import Iterable, Mapping
+from itertools import chain
+
+import numpy as np
+
+from inference.tensors import Datatype, Tensor
+from inference.tensors.datatypes import STORAGE, bfloat16_values
+from inference.tensors.tensor import strings
+from marketplace.edge import Headers
+
+_JSON: Headers = [(b"content-type", b"application/json")]
+_BINARY = (b"content-type", b"application/octet-stream")
+
+_string = json.JSONEncoder().encode
+_values = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def written(
+    head: str, outputs: Iterable[Tensor], binary: Mapping[str, bool], *, binary_by_default: bool
+) -> tuple[Headers, bytes]:
+    """Headers and body. `head`: the members of the JSON object ahead of its outputs."""
+    described: list[str] = []
+    contents: list[bytes] = []
+    for tensor in outputs:
+        if binary.get(tensor.name, binary_by_default):
+            told = f'"parameters":{{"binary_data_size":{len(tensor.content)}}}'
+            contents.append(tensor.content)
+        else:
+            told = f'"data":{_data(tensor)}'
+        described.append(
+            f'{{"name":{_string(tensor.name)},"datatype":"{tensor.datatype.value}",'
+            f'"shape":[{",".join(map(str, tensor.shape))}],{told}}}'
+        )
+    # Strings that are not UTF-8 leave as the bytes that they are, as Triton writes them.
+    text = f'{{{head},"outputs":[{",".join(described)}]}}'.encode(errors="surrogateescape")
+    if not any(contents):
+        return _JSON, text
+    length = (b"inference-header-content-length", str(len(text)).encode())
+    return [_BINARY, length], b"".join(chain((text,), contents))
+
+
+def head(request_id: str, model: str, version: int) -> str:
+    told = f'"id":{_string(request_id)},' if request_id else ""
+    return f'{told}"model_name":{_string(model)},"model_version":"{version}"'
+
+
+def _data(tensor: Tensor) -> str:
+    """The elements, flat: floats as the doubles that they are exactly, NaN and infinity by name, as Triton has them."""
+    if tensor.datatype is Datatype.BYTES:
+        return _values([text.decode(errors="surrogateescape") for text in strings(tensor.content)])
+    values = np.frombuffer(tensor.content, dtype=STORAGE[tensor.datatype])
+    if tensor.datatype is Datatype.BF16:
+        return _values(bfloat16_values(values).tolist())
+    return _values(values.tolist())

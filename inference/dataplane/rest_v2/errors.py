@@ -1,0 +1,54 @@
+"""Failures in Triton's form, `{"error": "..."}`, with the headers that HTTP has for them."""
+
+import json
+import logging
+import secrets
+from math import ceil
+
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from marketplace.edge import Headers
+from marketplace.errors import BudgetExceeded, MarketplaceError, ModelUnavailable, QuotaExceeded, RateLimited
+
+log = logging.getLogger(__name__)
+
+JSON = (b"content-type", b"application/json")
+
+
+def body(message: str) -> bytes:
+    return json.dumps({"error": message}).encode()
+
+
+def refusal(error: MarketplaceError) -> tuple[int, Headers, bytes]:
+    where = error.path.removeprefix("input.") if error.path and error.path not in _OF_THE_URL else None
+    message = f"{where}: {error.message}" if where else error.message
+    return error.http_status, [JSON, *_headers(error)], body(message)
+
+
+# The fields that are no part of the body here.
+_OF_THE_URL = frozenset({"input.model", "input.version"})
+
+
+def _headers(error: MarketplaceError) -> Headers:
+    if error.http_status == 401:
+        return [(b"www-authenticate", b"Bearer")]
+    seconds = _retry_after(error)
+    return [] if seconds is None else [(b"retry-after", str(seconds).encode())]
+
+
+def _retry_after(error: MarketplaceError) -> int | None:
+    """In whole seconds; None where retrying alone does not help."""
+    if isinstance(error, QuotaExceeded | BudgetExceeded):
+        return max(ceil((error.resets_at - timezone.now()).total_seconds()), 1)
+    if isinstance(error, RateLimited | ModelUnavailable) and error.retry_after_ms is not None:
+        return max(ceil(error.retry_after_ms / 1000), 1)
+    return None
+
+
+def internal(error: Exception) -> tuple[int, Headers, bytes]:
+    """Whatever was not expected is logged once, and masked."""
+    reference = secrets.token_hex(8)
+    log.error("internal error %s", reference, exc_info=error)
+    message = _("Internal error. Tell the operator this reference: %(id)s.") % {"id": reference}
+    return 500, [JSON], body(message)
