@@ -12,12 +12,17 @@ import argparse
 import asyncio
 import json
 import shutil
+import struct
 import sys
 from collections.abc import Sequence
 
+from grpc.aio import insecure_channel
+
+from inference.oip import ModelInferRequest, ModelInferResponse
+
 from . import rig
 from .rounds import Target, in_turns, table
-from .targets import HttpTarget
+from .targets import GrpcTarget, HttpTarget
 
 MODEL = "openlab/add"
 DOCUMENT = """
@@ -61,7 +66,27 @@ async def graphql(servers: rig.Rig) -> tuple[Target, Target]:
     return raw, ours
 
 
-DOORS = {"graphql": graphql}
+async def grpc(servers: rig.Rig) -> tuple[Target, Target]:
+    """`ModelInfer` at raw Triton and at ours, with raw bytes in and out."""
+
+    async def target(name: str, port: int, model: str, processes: Sequence[str], **metadata: str) -> GrpcTarget:
+        message = ModelInferRequest(model_name=model)
+        for tensor in INPUTS:
+            message.inputs.add(name=tensor["name"], datatype=tensor["datatype"], shape=tensor["shape"])
+            message.raw_input_contents.append(struct.pack("<f", *tensor["data"]))
+        method, content = "inference.GRPCInferenceService/ModelInfer", message.SerializeToString()
+        async with insecure_channel(f"{rig.HOST}:{port}") as channel:
+            answer = await channel.unary_unary(f"/{method}")(content, metadata=tuple(metadata.items()))
+        if list(ModelInferResponse.FromString(answer).raw_output_contents) != [struct.pack("<f", 3.75)]:
+            raise RuntimeError(f"{name} answered {answer!r}")
+        return GrpcTarget(name, port, method, content, answer, metadata, servers.processes(*processes))
+
+    name, key = await servers.triton_name(MODEL), servers.keys["acme"]
+    raw = await target("Triton gRPC", servers.triton_grpc_port, name, ["triton"])
+    return raw, await target("ModelInfer", servers.grpc_port, MODEL, OURS, authorization=f"Bearer {key}")
+
+
+DOORS = {"graphql": graphql, "grpc": grpc}
 
 
 async def compare(arguments: argparse.Namespace) -> None:

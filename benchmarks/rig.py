@@ -29,13 +29,15 @@ LOAD_DEMO = ("load_demo",)
 class Rig:
     """PostgreSQL with all promises on (fsync, synchronous_commit), Valkey, one Triton, and one web process.
 
-    `port` and `triton_port` speak HTTP. `keys`: an API key of each tenant, by its slug. `pids` by the names "postgres",
-    "valkey", "triton" and "web".
+    `port` and `triton_port` speak HTTP, `grpc_port` and `triton_grpc_port` gRPC. `keys`: an API key of each tenant, by
+    its slug. `pids` by the names "postgres", "valkey", "triton" and "web".
     """
 
     environment: dict[str, str]
     port: int
+    grpc_port: int
     triton_port: int
+    triton_grpc_port: int
     keys: dict[str, str]
     pids: dict[str, int]
 
@@ -74,13 +76,16 @@ async def started(*, load: tuple[str, ...] = LOAD_DEMO, profile: str | None = No
                 environment |= {"DATA_DIR": folder, "SECRET_KEY": "bench"}
                 for command in (("migrate", "-v0"), load, ("reconcile",)):
                     await asyncio.to_thread(manage, environment, *command)
-                port = free_port()
-                await child(_web(port, profile), environment).start()
+                port, grpc_port = free_port(), free_port()
+                listen = {"HOST": HOST, "PORT": str(port), "GRPC_PORT": str(grpc_port)}
+                await child(_web(port, profile), environment | listen).start()
                 triton = next(service for service in chosen if service.name == "triton")
                 yield Rig(
                     environment=environment,
                     port=port,
-                    triton_port=int(triton.addresses["http"].rpartition(":")[2]),
+                    grpc_port=grpc_port,
+                    triton_port=_port(triton.addresses["http"]),
+                    triton_grpc_port=_port(triton.addresses["grpc"]),
                     keys=json.loads((data_dir / "demo.json").read_text())["apiKeys"],
                     pids={one.service.name: one.pid or 0 for one in children},
                 )
@@ -94,6 +99,10 @@ async def started(*, load: tuple[str, ...] = LOAD_DEMO, profile: str | None = No
 def manage(environment: dict[str, str], *arguments: str) -> str:
     command = [sys.executable, str(PROJECT / "manage.py"), *arguments]
     return subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+def _port(address: str) -> int:
+    return int(address.rpartition(":")[2])
 
 
 def free_port() -> int:
@@ -110,8 +119,7 @@ def _web(port: int, profile: str | None) -> Service:
         name="web",
         argv=(
             *(sys.executable, *(["-m", "cProfile", "-o", profile] if profile else [])),
-            *("-m", "uvicorn", "marketplace.config.asgi:application", "--no-access-log"),
-            *("--host", HOST, "--port", str(port)),
+            *("-m", "marketplace.config.server"),
         ),
         ready=ready,
         stop_signal=signal.SIGINT,  # cProfile writes what it found when it is interrupted, not when it is terminated
