@@ -11,20 +11,15 @@ import argparse
 import asyncio
 import json
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from time import perf_counter
 
 import uvloop
 
-from benchmarks.invoke import ANSWER, DOCUMENT, HOST, INPUTS, MODEL, free_port, manage, web
-from marketplace.embedded import servers
-from marketplace.embedded.child import Child, start_together
-from marketplace.embedded.log import Log
-from marketplace.embedded.service import Service
+from . import rig
+from .invoke import ANSWER, DOCUMENT, INPUTS, MODEL
+from .rig import HOST
 
 QUIET, LOUD = "globex", "acme"
 # uvicorn closes a connection that has been idle for 5 s.
@@ -118,32 +113,11 @@ async def compare(arguments: argparse.Namespace, quiet: Sender, loud: Sender) ->
     print(f"load average of the machine: {os.getloadavg()[0]:.1f}")
 
 
-async def measure(arguments: argparse.Namespace, data_dir: Path) -> None:
-    children: list[Child] = []
-
-    def child(service: Service, environment: dict[str, str]) -> Child:
-        children.append(Child(service, environment=environment, journal=log, changed=lambda: None))
-        return children[-1]
-
-    with (data_dir / "servers.log").open("w") as stream:
-        log = Log(stream)
-        try:
-            chosen = await asyncio.to_thread(servers.services, data_dir, {})
-            await start_together([child(service, dict(os.environ)) for service in chosen])
-            environment = {**os.environ, **servers.variables(chosen), "DATA_DIR": str(data_dir), "SECRET_KEY": "bench"}
-            for command in (["migrate", "-v0"], ["shell", "-v0", "-c", LOAD], ["reconcile"]):
-                await asyncio.to_thread(manage, environment, *command)
-            port = free_port()
-            await child(web(port, None), environment).start()
-            keys = json.loads((data_dir / "demo.json").read_text())["apiKeys"]
-            quiet = Sender(port, keys[QUIET], arguments.rate)
-            loud = Sender(port, keys[LOUD], arguments.rate * arguments.times)
-            await compare(arguments, quiet, loud)
-        except BaseException:
-            sys.stderr.write((data_dir / "servers.log").read_text()[-4000:])
-            raise
-        finally:
-            await asyncio.gather(*(each.stop() for each in children))
+async def measure(arguments: argparse.Namespace) -> None:
+    async with rig.started(load=("shell", "-v0", "-c", LOAD)) as servers:
+        quiet = Sender(servers.port, servers.keys[QUIET], arguments.rate)
+        loud = Sender(servers.port, servers.keys[LOUD], arguments.rate * arguments.times)
+        await compare(arguments, quiet, loud)
 
 
 def main(words: Sequence[str]) -> None:
@@ -152,11 +126,7 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--times", type=float, default=10.0, help="how many times as many the loud one sends")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=6)
-    data_dir = Path(tempfile.mkdtemp(prefix="marketplace-bench-"))
-    try:
-        uvloop.run(measure(parser.parse_args(words), data_dir))
-    finally:
-        shutil.rmtree(data_dir, ignore_errors=True)
+    uvloop.run(measure(parser.parse_args(words)))
 
 
 if __name__ == "__main__":

@@ -53,6 +53,7 @@ class Invocation:
 class Chunk:
     """One of the answers of a model that streams."""
 
+    version: ModelVersion
     outputs: tuple[Tensor, ...]
 
 
@@ -132,7 +133,7 @@ async def stream(
     if call.admission.replayed:
         done = await looked_up(_replay(call.admission.hold_id))
         for outputs_of_one in _split(done.outputs or ()):
-            yield Chunk(outputs_of_one)
+            yield Chunk(done.version, outputs_of_one)
         yield replace(done, outputs=None)
         return
     taken = Taken(call.counts_tokens, keeps=idempotency_key is not None)
@@ -160,7 +161,7 @@ async def stream(
                     if answer is None:
                         break
                     chunk = call.asked_for(answer)
-                    yield Chunk(chunk)
+                    yield Chunk(call.errand.version, chunk)
                     taken.add(answer, chunk)
     except MarketplaceError as error:
         await asyncio.shield(end(charged=taken.tokens > 0, because=error.code))

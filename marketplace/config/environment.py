@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -13,6 +13,10 @@ class Environment(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = 8080
+    grpc_port: int = Field(default=8081, ge=0, le=65535)
+    # Files in PEM; with both, the gRPC port speaks TLS.
+    grpc_tls_certificate: str = ""
+    grpc_tls_key: str = ""
     data_dir: Path = Path(".data")
     database_url: str = ""
     valkey_url: str = ""
@@ -29,6 +33,12 @@ class Environment(BaseSettings):
     calls_per_key: int = Field(default=256, ge=1)
     # What is under way when the server is told to end has this long.
     drain_seconds: float = Field(default=20.0, ge=0, le=600)
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> "Environment":
+        if bool(self.grpc_tls_certificate) != bool(self.grpc_tls_key):
+            raise ValueError("GRPC_TLS_CERTIFICATE and GRPC_TLS_KEY go together: set both, or neither.")
+        return self
 
     def resolved(self) -> "Environment":
         """The same, with every server that no variable names taken from what `make run` says is running here."""

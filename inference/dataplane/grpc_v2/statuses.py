@@ -1,0 +1,49 @@
+"""Expected failures as gRPC statuses, with google.rpc details (grpc-status-details-bin) for clients that read them."""
+
+from datetime import UTC, datetime
+
+import grpc
+from google.protobuf.any_pb2 import Any as Packed
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc.code_pb2 import Code
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+from grpc_status.rpc_status import GRPC_DETAILS_METADATA_KEY
+
+from marketplace.errors import BudgetExceeded, MarketplaceError, ModelUnavailable, QuotaExceeded, RateLimited
+
+DOMAIN = "inference"
+
+Metadata = tuple[tuple[str, str | bytes], ...]
+
+
+def code_of(error: MarketplaceError) -> grpc.StatusCode:
+    return grpc.StatusCode[error.grpc_status]
+
+
+def details_of(error: MarketplaceError) -> Metadata:
+    """ErrorInfo, whose `reason` is the error's code; BadRequest, which names the field; RetryInfo, when it may pass."""
+    details: list[Message] = [ErrorInfo(reason=error.code, domain=DOMAIN)]
+    if error.path is not None:
+        field = error.path.removeprefix("input.")
+        violation = BadRequest.FieldViolation(field=field, description=error.message)
+        details.append(BadRequest(field_violations=[violation]))
+    milliseconds = _retry_after_ms(error)
+    if milliseconds is not None:
+        seconds, rest = divmod(milliseconds, 1000)
+        details.append(RetryInfo(retry_delay=Duration(seconds=seconds, nanos=rest * 1_000_000)))
+    packed = []
+    for each in details:
+        packed.append(Packed())
+        packed[-1].Pack(each)
+    status = Status(code=Code.Value(error.grpc_status), message=error.message, details=packed)
+    return ((GRPC_DETAILS_METADATA_KEY, status.SerializeToString()),)
+
+
+def _retry_after_ms(error: MarketplaceError) -> int | None:
+    if isinstance(error, RateLimited | ModelUnavailable):
+        return error.retry_after_ms
+    if isinstance(error, QuotaExceeded | BudgetExceeded):
+        return max(int((error.resets_at - datetime.now(UTC)).total_seconds() * 1000), 0)
+    return None

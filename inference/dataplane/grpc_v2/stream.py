@@ -1,0 +1,173 @@
+"""ModelStreamInfer: requests and answers on one stream, each request answered or refused by itself.
+
+A model that is not decoupled answers once, and those answers come in the order of their requests; a decoupled one
+answers as often and as soon as it likes. What a client does not read holds its models up, and no more than
+MOST_UNDER_WAY requests are taken from it meanwhile.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+
+import grpc.aio
+from django.utils.translation import gettext as _
+
+from inference.callers import place_of, principal_by_secret, stream_by_key
+from inference.invocation import Chunk
+from inference.oip import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
+from inference.tensors import Tensor
+from marketplace.errors import MarketplaceError, ModelUnavailable
+
+from .conversation import Caller, Context, caller_of, refuse, refuse_unexplained, unexplained
+from .infer import forgotten, secret_of, sooner
+from .messages import FINAL, FINAL_ASKED, answer_of, call_of, parsed
+
+log = logging.getLogger(__name__)
+
+MOST_UNDER_WAY = 32
+RETRY_AFTER_MS = 1000
+
+
+class Streams:
+    """All streams of a server. Once it is `draining`, they take no more requests, answer those they have, and end."""
+
+    def __init__(self) -> None:
+        self.draining: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def __call__(self, _requests: AsyncIterator[bytes], context: Context) -> None:
+        try:
+            caller = caller_of(context)
+            secret = secret_of(caller)
+            with place_of(secret):
+                await principal_by_secret(secret)
+                await _Stream(context, caller, secret).run(self.draining)
+        except MarketplaceError as error:
+            await refuse(context, error)
+        except ExceptionGroup as failures:
+            error = failures.exceptions[0]
+            if isinstance(error, MarketplaceError):
+                await refuse(context, error)
+            log.exception("a stream failed")
+            await refuse_unexplained(context)
+
+
+class _Turn:
+    """A request's place in the order of answers. Decoupled models pass theirs on."""
+
+    def __init__(self, before: "_Turn | None") -> None:
+        self._before = before
+        self._over = asyncio.Event()
+        self._forget_those_over()
+
+    async def comes(self) -> None:
+        while self._before is not None:
+            await self._before._over.wait()
+            self._forget_those_over()
+
+    def over(self) -> None:
+        self._over.set()
+        self._forget_those_over()
+
+    def _forget_those_over(self) -> None:
+        while self._before is not None and self._before._over.is_set():
+            self._before = self._before._before
+
+
+class _Stream:
+    def __init__(self, context: Context, caller: Caller, secret: str) -> None:
+        self._context = context
+        self._caller = caller
+        self._secret = secret
+        self._writing = asyncio.Lock()
+
+    async def run(self, draining: "asyncio.Future[None]") -> None:
+        """Until the client has said its last and is answered. Raises ModelUnavailable when the server drains."""
+        places = asyncio.Semaphore(MOST_UNDER_WAY)
+        turn: _Turn | None = None
+        async with asyncio.TaskGroup() as answering:
+            while True:
+                await places.acquire()
+                content = await self._next(draining)
+                if content is None:
+                    break
+                turn = _Turn(turn)
+                task = answering.create_task(self._answer(content, turn))
+                task.add_done_callback(lambda _task: places.release())
+        if draining.done():
+            raise ModelUnavailable(
+                _("This server is being stopped. Open the stream again, and another one answers."),
+                retry_after_ms=RETRY_AFTER_MS,
+            )
+
+    async def _next(self, draining: "asyncio.Future[None]") -> bytes | None:
+        """None at the end of the requests, and when no more are to be taken."""
+        reading = asyncio.ensure_future(self._context.read())
+        try:
+            await asyncio.wait((reading, draining), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not reading.done():
+                reading.cancel()
+        if draining.done():
+            return None
+        content = reading.result()
+        return None if content is grpc.aio.EOF else content
+
+    async def _answer(self, content: bytes, turn: _Turn) -> None:
+        message = ModelInferRequest()
+        try:
+            message = parsed(content)
+            await self._infer(message, turn)
+        except MarketplaceError as error:
+            if self._caller.wants_statuses:
+                raise
+            await turn.comes()
+            await self._refuse(message, error.message)
+        except Exception:
+            log.exception("a request of a stream failed")
+            await turn.comes()
+            await self._refuse(message, unexplained())
+        finally:
+            turn.over()
+
+    async def _infer(self, message: ModelInferRequest, turn: _Turn) -> None:
+        call = call_of(message)
+        call["timeout"] = sooner(call["timeout"], self._context.time_remaining())
+        call["idempotency_key"] = self._caller.idempotency_key
+        once: Chunk | None = None
+        async with aclosing(stream_by_key(self._secret, **call)) as events:
+            async for event in events:
+                if not isinstance(event, Chunk):
+                    done = event
+                elif event.version.decoupled:
+                    turn.over()
+                    await self._send(message, event.version.number, event.outputs, final=False)
+                else:
+                    # It leaves the building once it is charged.
+                    once = event
+        if done.version.decoupled:
+            if message.parameters[FINAL_ASKED].bool_param:
+                await self._write(_flagged(ModelInferResponse(model_name=message.model_name, id=message.id), True))
+            return
+        if once is None:
+            raise forgotten()
+        await turn.comes()
+        await self._send(message, done.version.number, once.outputs, final=True)
+
+    async def _send(self, message: ModelInferRequest, version: int, outputs: Sequence[Tensor], *, final: bool) -> None:
+        await self._write(_flagged(answer_of(message, version, outputs), final))
+
+    async def _refuse(self, message: ModelInferRequest, reason: str) -> None:
+        await self._write(
+            ModelStreamInferResponse(error_message=reason, infer_response=ModelInferResponse(id=message.id))
+        )
+
+    async def _write(self, response: ModelStreamInferResponse) -> None:
+        # gRPC takes one message at a time, and the next one when the client has room for it.
+        async with self._writing:
+            await self._context.write(response.SerializeToString())
+
+
+def _flagged(answer: ModelInferResponse, final: bool) -> ModelStreamInferResponse:
+    answer.parameters[FINAL].bool_param = final
+    return ModelStreamInferResponse(infer_response=answer)
