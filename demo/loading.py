@@ -6,30 +6,24 @@ What is there already stays as it is, whatever became of it: a cancelled subscri
 import json
 import os
 import secrets
-import tempfile
-from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from django.conf import settings
 from django.db import transaction
 
+from demo import llm
 from demo.build import minilm
-from inference import artifacts
-from inference.formats import read_signature
-from inference.tensors import TensorSpec
+from demo.entry import Entry
 from marketplace.access import Principal, TenantRole
-from marketplace.catalog.models import Direction, MLModel, Visibility
-from marketplace.publishing import actions as publishing
-from marketplace.publishing.plans import create_plan
+from marketplace.catalog.models import MLModel
 from marketplace.subscriptions import actions as subscriptions
 from marketplace.tenants import actions as tenants
 from marketplace.tenants import keys
 from marketplace.tenants.models import ApiKey, Membership, Tenant, User
 
-CATALOGUE = Path(__file__).parent / "catalogue"
 MODELS = ("add", "tumour", "sentiment", "minilm", "digits")
-MADE_HERE = {"minilm": minilm.build}  # too large to be committed
+MADE_HERE = {"minilm": minilm.build}  # too large to be committed; the language model has to be fetched, too
 
 PUBLISHER = "openlab"
 SUBSCRIBER, SUBSCRIBED_PLAN = "acme", "Scale"
@@ -58,20 +52,6 @@ PEOPLE = (
 )
 
 
-class Offer(NamedTuple):
-    name: str
-    price: Decimal
-    included_units: Decimal
-    requests_per_second: int
-
-
-PLANS = (
-    Offer("Trial", Decimal(0), Decimal(50), 1_000),
-    Offer("Free", Decimal(0), Decimal(1_000), 10),
-    Offer("Scale", Decimal(99), Decimal(1_000_000_000), 100_000),
-)
-
-
 class Credentials(NamedTuple):
     """What demo.json keeps: passwords by e-mail address, API keys by tenant."""
 
@@ -88,12 +68,18 @@ def load() -> list[str]:
         passwords = {person.email: _account(person, kept.passwords.get(person.email)) for person in PEOPLE}
         api_keys = {slug: _api_key(principal, kept.api_keys.get(slug)) for slug, principal in principals.items()}
         there = set(MLModel.objects.filter(publisher__slug=PUBLISHER).values_list("name", flat=True))
-        new = [name for name in MODELS if name not in there]
-        for name in new:
-            _publish(principals[PUBLISHER], name)
-            _subscribe(principals[SUBSCRIBER], name)
+        new = [entry for entry in _entries() if entry.name not in there]
+        for entry in new:
+            entry.publish(principals[PUBLISHER])
+            _subscribe(principals[SUBSCRIBER], entry.name)
     _write(path, Credentials(passwords, api_keys))
-    return [f"{PUBLISHER}/{name}" for name in new]
+    return [f"{PUBLISHER}/{entry.name}" for entry in new]
+
+
+def _entries() -> list[Entry]:
+    fetched = llm.archive()
+    entries = [Entry(name, made_by=MADE_HERE.get(name)) for name in MODELS]
+    return [*entries, llm.entry(fetched)] if fetched.exists() else entries
 
 
 # ---------------------------------------------------------------- people
@@ -134,78 +120,6 @@ def _api_key(principal: Principal, kept: str | None) -> str:
         tenants.revoke_api_key(principal, api_key_id=key.pk)
     _, secret = tenants.create_api_key(principal, name=KEY_NAME, role=TenantRole.ADMIN)
     return secret
-
-
-# ---------------------------------------------------------------- models
-
-
-def _publish(publisher: Principal, name: str) -> None:
-    folder = CATALOGUE / name
-    description: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    model = publishing.create_model(
-        publisher,
-        name=name,
-        display_name=description["displayName"],
-        summary=description["summary"],
-        card=(folder / "card.md").read_text(encoding="utf-8"),
-        task=description["task"],
-        tags=description["tags"],
-        license=description["license"],
-        visibility=Visibility.PUBLIC,
-    )
-    for offer in PLANS:
-        create_plan(
-            publisher,
-            model_ref=f"{PUBLISHER}/{name}",
-            name=offer.name,
-            price=offer.price,
-            included_units=offer.included_units,
-            requests_per_second=offer.requests_per_second,
-            burst=offer.requests_per_second,
-        )
-    versions = [_add_version(publisher, model, description, version) for version in description["versions"]]
-    # Each goes live once, so that subscribers may name it; the live one last. This is ahead of the reconciler, which
-    # loads them right after: `/readyz` waits for it, and until then nobody calls.
-    live = versions.pop(description["live"] - 1)
-    for version_id in [*versions, live]:
-        publishing.release(publisher, version_id=version_id)
-        publishing.promote_ready([version_id])
-
-
-def _add_version(publisher: Principal, model: MLModel, description: dict[str, Any], version: dict[str, Any]) -> Any:
-    with tempfile.TemporaryDirectory() as scratch:
-        artifact = CATALOGUE / model.name / version["artifact"]
-        if model.name in MADE_HERE:
-            artifact = Path(scratch) / version["artifact"]
-            MADE_HERE[model.name](artifact)
-        sha256, size = artifacts.put(settings.OBJECTS_DIR, artifact)
-        signature = read_signature(artifact.read_bytes(), version["format"])
-    return publishing.add_version(
-        publisher,
-        model=model,
-        sha256=sha256,
-        size_bytes=size,
-        signature=[
-            *(_tensor(Direction.INPUT, spec, description["inputs"]) for spec in signature.inputs),
-            *(_tensor(Direction.OUTPUT, spec, description["outputs"]) for spec in signature.outputs),
-        ],
-        format=version["format"],
-        release_notes=version["releaseNotes"],
-    ).pk
-
-
-def _tensor(direction: Direction, spec: TensorSpec, described: list[dict[str, Any]]) -> publishing.Tensor:
-    (told,) = (tensor for tensor in described if tensor["name"] == spec.name)
-    return publishing.Tensor(
-        direction=direction,
-        name=spec.name,
-        datatype=spec.datatype,
-        shape=spec.shape,
-        content_type=told["contentType"],
-        labels=told["labels"],
-        example=told.get("example"),
-        example_shape=told.get("exampleShape"),
-    )
 
 
 def _subscribe(subscriber: Principal, name: str) -> None:

@@ -22,7 +22,13 @@ MAX_DESCRIPTION_BYTES = 1024**2
 MAX_STEPS = 16
 
 # The files that each backend takes; a publisher chooses among these backends and no others, since a backend is code.
-BACKEND_FILES = {"onnxruntime": frozenset({"model.onnx"}), "tokenizer": frozenset({"tokenizer.json"})}
+BACKEND_FILES = {
+    "onnxruntime": frozenset({"model.onnx"}),
+    "tokenizer": frozenset({"tokenizer.json"}),
+    "generator": frozenset({"model.onnx", "tokenizer.json", "generation.json"}),
+}
+# Those that answer a request with any number of responses. Such a step stands alone, and is loaded without a pipeline.
+DECOUPLED = frozenset({"generator"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,16 @@ class Step:
 class Ensemble:
     signature: Signature
     steps: tuple[Step, ...]
+
+    @property
+    def is_decoupled(self) -> bool:
+        """Whether it answers a request with any number of responses; it is its only step then, as it is."""
+        return self.steps[0].backend in DECOUPLED
+
+
+def is_decoupled(artifact: bytes, model_format: str) -> bool:
+    """Whether a model of this format answers a request with any number of responses. Raises ValidationProblem."""
+    return model_format == "ensemble" and read_ensemble(artifact).is_decoupled
 
 
 def read_ensemble(artifact: bytes) -> Ensemble:
@@ -72,7 +88,7 @@ def _step(step: Mapping[str, Any], archive: zipfile.ZipFile) -> Step:
     if backend not in BACKEND_FILES:
         raise _refused(f"step {name} asks for a backend that is not one of {', '.join(BACKEND_FILES)}")
     if set(files) != BACKEND_FILES[backend]:
-        raise _refused(f"step {name} needs exactly the files {', '.join(BACKEND_FILES[backend])}")
+        raise _refused(f"step {name} needs exactly the files {', '.join(sorted(BACKEND_FILES[backend]))}")
     # A folder for each step: nothing in the archive is read, and unpacked, more than once.
     if not all(member.startswith(f"{name}/") for member in files.values()):
         raise _refused(f"the files of step {name} lie in the folder {name}")
@@ -110,6 +126,14 @@ def _check_wiring(signature: Signature, steps: tuple[Step, ...]) -> None:
         known |= set(step.output_map.values())
     if not {spec.name for spec in signature.outputs} <= known:
         raise _refused("no step gives one of its outputs")
+
+    if any(step.backend in DECOUPLED for step in steps) and not _is_alone(signature, steps):
+        raise _refused(f"a step with the backend {' or '.join(DECOUPLED)} is its only one, and its tensors are its own")
+
+
+def _is_alone(signature: Signature, steps: tuple[Step, ...]) -> bool:
+    maps = {**steps[0].input_map, **steps[0].output_map}
+    return len(steps) == 1 and steps[0].signature == signature and all(name == maps[name] for name in maps)
 
 
 def _refused(reason: str) -> ValidationProblem:

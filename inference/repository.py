@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from inference.ensembles import read_ensemble
+from inference.ensembles import DECOUPLED, read_ensemble
 from inference.tensors import Datatype, Signature, TensorSpec
 
 
@@ -33,6 +33,9 @@ def triton_models(
     if model_format == "onnx":
         return [_single(name, "onnxruntime", {"model.onnx": artifact}, signature, load)]
     ensemble = read_ensemble(artifact)
+    if ensemble.is_decoupled:
+        (step,) = ensemble.steps
+        return [_single(name, step.backend, step.files, step.signature, load)]
     steps = [_single(f"{name}.{step.name}", step.backend, step.files, step.signature, load) for step in ensemble.steps]
     pipeline = {
         "name": name,
@@ -61,8 +64,9 @@ def _single(name: str, backend: str, files: Mapping[str, bytes], signature: Sign
         "backend": backend,
         "max_batch_size": 0,
         **_tensors(signature),
-        # Triton makes KIND_GPU of it where the server has a GPU, and KIND_CPU where it has none.
-        "instance_group": [{"kind": "KIND_AUTO", "count": 1}],
+        # Triton makes KIND_GPU of KIND_AUTO where the server has a GPU, and KIND_CPU where it has none.
+        "instance_group": [{"kind": "KIND_CPU" if backend in DECOUPLED else "KIND_AUTO", "count": 1}],
+        "model_transaction_policy": {"decoupled": backend in DECOUPLED},
     }
     return TritonModel(name, config, {f"{load}/{path}": content for path, content in files.items()})
 
