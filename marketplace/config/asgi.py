@@ -19,7 +19,9 @@ from marketplace.edge import Traced
 
 pages: ASGIApp = get_asgi_application()  # type: ignore[assignment]  # Django asks for dicts where ASGI has mappings
 
-from graphql_api.quick import QuickPath  # noqa: E402  (it imports models, which exist once Django is set up)
+# They import models, which exist once Django is set up.
+from graphql_api.quick import QuickPath  # noqa: E402
+from inference.dataplane import openai  # noqa: E402
 
 
 class HashedStaticFiles(StaticFiles):
@@ -40,7 +42,7 @@ site = Starlette(
 )
 
 # By the first part of the path; each door has its own limits.
-DOORS: dict[str, Door] = {}
+DOORS: dict[str, Door] = {"/v1": openai.answer}
 
 application = Traced(Dataplane(BodyLimit(QuickPath(site)), DOORS))
 
