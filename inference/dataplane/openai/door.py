@@ -7,7 +7,8 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from marketplace.access import ANONYMOUS, Permission
+from inference.callers import as_caller
+from marketplace.access import ANONYMOUS, Permission, Principal
 from marketplace.edge import Headers, Receive, Scope, Send, bearer, body, refuse_body, respond, too_large, unless_gone
 
 from . import completions, embeddings, listing
@@ -33,6 +34,8 @@ async def answer(scope: Scope, receive: Receive, send: Send) -> None:
     try:
         work = call.work()
         secret = call.secret()
+        # Nobody's body is read before it is known whose it is.
+        await as_caller(secret, _known)
         content = await body(receive, MAX_BODY_BYTES)
     except Exception as error:  # whatever it is, the caller hears of it in OpenAI's form
         told = failure(error)
@@ -43,6 +46,10 @@ async def answer(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 Work = Callable[[str, bytes], Awaitable[None]]
+
+
+async def _known(_principal: Principal, _hinted: bool) -> None:
+    """Whoever it is: what they may do is asked when it is known what they want."""
 
 
 class _Call:

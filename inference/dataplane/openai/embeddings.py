@@ -70,8 +70,8 @@ def _wanted(fields: Fields) -> _Wanted:
     fields.check(KNOWN, {})
     model = asked(fields.text("model"))
     texts, are_ids = _texts(fields.required("input"))
-    encoding = fields.get("encoding_format") or "float"
-    if encoding not in ("float", "base64"):
+    encoding = fields.get("encoding_format")
+    if encoding not in (None, "float", "base64"):
         raise wrong_value("encoding_format", _("'encoding_format' is 'float' or 'base64'."))
     return _Wanted(
         model, texts, are_ids, encoding == "base64", fields.integer("dimensions", least=1, most=MAX_TOKEN_ID)

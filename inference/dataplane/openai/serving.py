@@ -32,8 +32,9 @@ class Asked(NamedTuple):
 
 
 def asked(model: str) -> Asked:
-    versioned = _WITH_VERSION.fullmatch(model)
-    return Asked(model, versioned[1], int(versioned[2])) if versioned else Asked(model, model, None)
+    ref = model.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    versioned = _WITH_VERSION.fullmatch(ref)
+    return Asked(model, versioned[1], int(versioned[2])) if versioned else Asked(model, ref, None)
 
 
 @dataclass(frozen=True, slots=True)
