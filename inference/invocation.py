@@ -51,10 +51,11 @@ class Invocation:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One of the answers of a model that streams."""
+    """One of the answers of a model that streams. `id` and `version` are the Invocation's that comes at the end."""
 
-    version: ModelVersion
     outputs: tuple[Tensor, ...]
+    id: UUID
+    version: ModelVersion
 
 
 async def invoke(
@@ -133,7 +134,7 @@ async def stream(
     if call.admission.replayed:
         done = await looked_up(_replay(call.admission.hold_id))
         for outputs_of_one in _split(done.outputs or ()):
-            yield Chunk(done.version, outputs_of_one)
+            yield Chunk(outputs_of_one, done.id, done.version)
         yield replace(done, outputs=None)
         return
     taken = Taken(call.counts_tokens, keeps=idempotency_key is not None)
@@ -161,7 +162,7 @@ async def stream(
                     if answer is None:
                         break
                     chunk = call.asked_for(answer)
-                    yield Chunk(call.errand.version, chunk)
+                    yield Chunk(chunk, call.admission.hold_id, call.errand.version)
                     taken.add(answer, chunk)
     except MarketplaceError as error:
         await asyncio.shield(end(charged=taken.tokens > 0, because=error.code))
@@ -263,7 +264,7 @@ async def _admitted(principal: Principal, wanted: _Wanted, *, hinted: bool, stre
     ref, version, timeout = wanted.ref.replace("\0", "\N{REPLACEMENT CHARACTER}"), wanted.version, wanted.timeout
     try:
         principal.require(Permission.INVOKE)
-        target = await _found(principal, ref, version, hinted)
+        target = await found_version(principal, ref, version, hinted=hinted)
         _check_idempotency_key(wanted.idempotency_key)
         request = read_request(await signature_of(target.pk), wanted.inputs, wanted.outputs, wanted.parameters)
         endpoints = await endpoints_of(target.pk) if hinted else target.endpoints  # type: ignore[attr-defined]
@@ -321,7 +322,7 @@ def _check_idempotency_key(key: str | None) -> None:
         )
 
 
-async def _found(principal: Principal, ref: str, number: int | None, hinted: bool) -> ModelVersion:
+async def found_version(principal: Principal, ref: str, number: int | None, *, hinted: bool) -> ModelVersion:
     """The version that answers, with `endpoints` (addresses that have it loaded) and its model and publisher."""
     target = await (hinted_version if hinted else callable_version)(principal, ref, number)
     if target is not None:

@@ -24,21 +24,22 @@ ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 TEXT: dict[str, Any] = {"name": "text", "datatype": "BYTES", "shape": [-1]}
 EMBEDDING: dict[str, Any] = {"name": "embedding", "datatype": "FP32", "shape": [-1, HIDDEN]}
+TOKEN_COUNT: dict[str, Any] = {"name": "token_count", "datatype": "INT64", "shape": [-1]}
 TOKENS: list[dict[str, Any]] = [
     {"name": name, "datatype": "INT64", "shape": [-1, -1]} for name in ("input_ids", "attention_mask")
 ]
 ENSEMBLE = {
     "inputs": [TEXT],
-    "outputs": [EMBEDDING],
+    "outputs": [EMBEDDING, TOKEN_COUNT],
     "steps": [
         {
             "name": "tokenizer",
             "backend": "tokenizer",
             "files": {"tokenizer.json": "tokenizer/tokenizer.json"},
             "inputs": [TEXT],
-            "outputs": TOKENS,
+            "outputs": [*TOKENS, TOKEN_COUNT],
             "input_map": {"text": "text"},
-            "output_map": {"input_ids": "input_ids", "attention_mask": "attention_mask"},
+            "output_map": {name: name for name in ("input_ids", "attention_mask", "token_count")},
         },
         {
             "name": "network",

@@ -24,7 +24,8 @@ SENTENCES = [
 
 
 async def answer(triton: str, deploy: Deploy, artifact: bytes, model_format: str, inputs: list[RawTensor]) -> Any:
-    request = read_request(read_signature(artifact, model_format), inputs)
+    signature = read_signature(artifact, model_format)
+    request = read_request(signature, inputs, [signature.outputs[0].name])
     name = await deploy(artifact, model_format)
     (output,) = await gateway.infer(triton, name, request, timeout=20)
     return np.array(output.data())
@@ -77,3 +78,19 @@ async def test_sentences_are_tokenised_and_embedded(triton: str, deploy: Deploy,
 
     alone = embed(zipfile.ZipFile(BytesIO(ensemble)).read("network/model.onnx"), DOG, PUPPY, BANK)
     assert np.allclose(on_triton, alone, rtol=0, atol=1e-5)
+
+
+async def test_token_ids_are_embedded_as_their_sentence(triton: str, deploy: Deploy, ensemble: bytes) -> None:
+    name = await deploy(ensemble, "ensemble")
+    signature = read_signature(ensemble, "ensemble")
+
+    async def embedded(*texts: str, **parameters: bool) -> tuple[bytes, ...]:
+        text = RawTensor("text", "BYTES", [len(texts)], list(texts))
+        request = read_request(signature, [text], ["embedding", "token_count"], parameters)
+        return tuple(tensor.content for tensor in await gateway.infer(triton, name, request, timeout=20))
+
+    as_text = await embedded(*SENTENCES)
+
+    assert await embedded(*map(str, (DOG, PUPPY, BANK)), token_ids=True) == as_text
+    assert await embedded(*(str(ids[1:-1]) for ids in (DOG, PUPPY, BANK)), token_ids=True) == as_text
+    assert np.frombuffer(as_text[1], "<i8").tolist() == [9, 10, 9]

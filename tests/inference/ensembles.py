@@ -47,8 +47,14 @@ def archive(signature: Signature, *steps: dict[str, Any], files: dict[str, bytes
     return written.getvalue()
 
 
-def words(*vocabulary: str) -> bytes:
-    """A tokenizer.json that numbers these words from 2; what it says of its training's padding is not for us."""
+def words(*vocabulary: str, framed: bool = False) -> bytes:
+    """A tokenizer.json that numbers these words from 2; what it says of its training's padding is not for us.
+
+    `framed`: it puts the last two around each text.
+    """
+    known = {word: number for number, word in enumerate(["[PAD]", "[UNK]", *vocabulary])}
+    cls, sep = list(known.items())[-2:]
+    frame = {"type": "BertProcessing", "cls": cls, "sep": sep}
     return json.dumps(
         {
             "version": "1.0",
@@ -64,11 +70,11 @@ def words(*vocabulary: str) -> bytes:
             "added_tokens": [],
             "normalizer": None,
             "pre_tokenizer": {"type": "Whitespace"},
-            "post_processor": None,
+            "post_processor": frame if framed else None,
             "decoder": None,
             "model": {
                 "type": "WordLevel",
-                "vocab": {word: number for number, word in enumerate(["[PAD]", "[UNK]", *vocabulary])},
+                "vocab": known,
                 "unk_token": "[UNK]",
             },
         }

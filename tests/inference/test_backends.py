@@ -1,6 +1,7 @@
 """The backends answer on Triton what onnxruntime and the tokenizer answer alone, bit for bit."""
 
 import asyncio
+import json
 import os
 import signal
 import struct
@@ -18,7 +19,7 @@ from inference.tensors.datatypes import STORAGE
 from marketplace.errors import InferenceFailed
 from tests.inference import graphs
 from tests.inference.conftest import Deploy
-from tests.inference.ensembles import TEXT, archive, pipeline, step, words
+from tests.inference.ensembles import COUNTED, TEXT, archive, pipeline, step, words
 from tests.inference.processes import processes_of
 
 PATIENCE = 20.0
@@ -38,8 +39,9 @@ def array(answer: Tensor) -> NDArray[Any]:
     return np.frombuffer(answer.content, STORAGE[answer.datatype]).reshape(answer.shape)
 
 
-async def ask(address: str, model: str, *inputs: Tensor) -> dict[str, Tensor]:
-    answer = await gateway.infer(address, model, InferenceRequest(inputs), timeout=PATIENCE)
+async def ask(address: str, model: str, *inputs: Tensor, **parameters: bool) -> dict[str, Tensor]:
+    request = InferenceRequest(inputs, parameters=parameters)
+    answer = await gateway.infer(address, model, request, timeout=PATIENCE)
     return {each.name: each for each in answer}
 
 
@@ -150,6 +152,32 @@ class TestTokenizer:
 
         with pytest.raises(InferenceFailed, match="not UTF-8"):
             await ask(triton, model, strings("text", b"\xff"))
+
+    async def test_token_ids_are_taken_in_the_place_of_text(self, triton: str, deploy: Deploy) -> None:
+        model = await deploy(pipeline(words("the", "cat"), COUNTED), "ensemble")
+
+        answer = await ask(triton, model, strings("text", b"[2, 3, 3]", b"[]", b"[3]"), token_ids=True)
+
+        assert array(answer["input_ids"]).tolist() == [[2, 3, 3], [0, 0, 0], [3, 0, 0]]
+        assert array(answer["token_count"]).tolist() == [3, 0, 1]
+
+    async def test_token_ids_are_framed_and_cut_off_as_their_text_is(self, triton: str, deploy: Deploy) -> None:
+        model = await deploy(pipeline(words("the", "cat", "[CLS]", "[SEP]", framed=True), COUNTED), "ensemble")
+        long = json.dumps([3] * 300).encode()
+
+        as_text = await ask(triton, model, strings("text", b"the cat", b"the cat", b"cat " * 300))
+        as_ids = await ask(triton, model, strings("text", b"[2, 3]", b"[4, 2, 3, 5]", long), token_ids=True)
+
+        assert array(as_ids["input_ids"])[0, :4].tolist() == [4, 2, 3, 5]
+        assert array(as_ids["input_ids"]).tolist() == array(as_text["input_ids"]).tolist()
+        assert array(as_ids["token_count"]).tolist() == array(as_text["token_count"]).tolist() == [4, 4, 256]
+
+    @pytest.mark.parametrize("text", [b"the cat", b"7", b'["2"]', b"[true]", b"[2", b"[-1]", b"[4]", b"\xff"])
+    async def test_what_is_no_token_id_fails(self, triton: str, deploy: Deploy, text: bytes) -> None:
+        model = await deploy(pipeline(words("the", "cat")), "ensemble")
+
+        with pytest.raises(InferenceFailed, match="token id"):
+            await ask(triton, model, strings("text", text), token_ids=True)
 
 
 class TestEnsemble:

@@ -1,0 +1,124 @@
+"""POST /v1/embeddings: texts, or lists of the model's own token ids, become vectors."""
+
+import binascii
+import json
+from typing import Any, NamedTuple
+
+import numpy as np
+from django.utils.translation import gettext as _
+
+from inference.callers import as_caller, place_of
+from inference.invocation import Invocation, invoke
+from inference.tensors import RawTensor, Signature, Tensor
+from marketplace.access import Principal
+
+from .answers import outputs_of
+from .errors import Refused
+from .fields import Fields, wrong_type, wrong_value
+from .serving import TOKENS, Asked, Embedder, asked, embedder, served
+
+KNOWN = frozenset({"model", "input", "encoding_format", "dimensions"})
+MAX_INPUTS = 2048
+MAX_TOKEN_ID = 2**31 - 1
+
+
+class _Wanted(NamedTuple):
+    """`texts` are JSON lists when they `are_ids`."""
+
+    model: Asked
+    texts: list[str]
+    are_ids: bool
+    in_base64: bool
+    dimensions: int | None
+
+
+async def answer(fields: Fields, secret: str, idempotency_key: str | None) -> dict[str, Any]:
+    wanted = _wanted(fields)
+
+    def form(task: str, signature: Signature) -> Embedder | None:
+        found = embedder(task, signature)
+        if found is not None:
+            _check(wanted, found)
+        return found
+
+    async def work(principal: Principal, hinted: bool) -> Invocation:
+        _version, model = await served(principal, wanted.model, form, hinted=hinted)
+        return await invoke(
+            principal,
+            ref=wanted.model.ref,
+            version=wanted.model.number,
+            inputs=[RawTensor(model.input, "BYTES", [len(wanted.texts)], wanted.texts)],
+            outputs=[model.output, *([TOKENS.name] if model.counts_tokens else [])],
+            parameters={"token_ids": True} if wanted.are_ids else None,
+            idempotency_key=idempotency_key,
+            hinted=hinted,
+        )
+
+    with place_of(secret):
+        vectors, *counts = outputs_of(await as_caller(secret, work))
+    tokens = sum(count.total() or 0 for count in counts)
+    each = _base64(vectors) if wanted.in_base64 else _decimals(vectors)
+    return {
+        "object": "list",
+        "data": [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(each)],
+        "model": wanted.model.name,
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+    }
+
+
+def _wanted(fields: Fields) -> _Wanted:
+    fields.check(KNOWN, {})
+    model = asked(fields.text("model"))
+    texts, are_ids = _texts(fields.required("input"))
+    encoding = fields.get("encoding_format")
+    if encoding not in (None, "float", "base64"):
+        raise wrong_value("encoding_format", _("'encoding_format' is 'float' or 'base64'."))
+    return _Wanted(
+        model, texts, are_ids, encoding == "base64", fields.integer("dimensions", least=1, most=MAX_TOKEN_ID)
+    )
+
+
+def _texts(value: object) -> tuple[list[str], bool]:
+    """The texts of `input`, and whether they are token ids: one text or list of ids, or a list of either."""
+    several: list[Any] = value if isinstance(value, list) else [value]
+    if several and type(several[0]) is int:
+        several = [several]
+    if not 0 < len(several) <= MAX_INPUTS:
+        raise wrong_value("input", _("'input' has 1 to %(most)d elements.") % {"most": MAX_INPUTS})
+    are_ids = isinstance(several[0], list)
+    for index, each in enumerate(several):
+        path = f"input.{index}"
+        if not isinstance(each, list if are_ids else str):
+            raise wrong_type(path, _("a list of token ids") if are_ids else _("a string, or a list of token ids"))
+        if not each:
+            raise wrong_value(path, _("'%(path)s' is empty.") % {"path": path})
+        if are_ids and not all(type(token) is int and 0 <= token <= MAX_TOKEN_ID for token in each):
+            raise wrong_type(path, _("a list of token ids"))
+    return [json.dumps(each) for each in several] if are_ids else several, are_ids
+
+
+def _check(wanted: _Wanted, model: Embedder) -> None:
+    if wanted.are_ids and not model.counts_tokens:
+        raise Refused(_("%(model)s takes no token ids: send it text.") % {"model": wanted.model.name}, path="input")
+    if wanted.dimensions not in (None, model.dimensions):
+        raise Refused(
+            _("%(model)s has vectors of one size; leave 'dimensions' out.") % {"model": wanted.model.name},
+            path="dimensions",
+            code="unsupported_parameter",
+        )
+
+
+def _base64(vectors: Tensor) -> list[str]:
+    """Each row's little-endian float32, as the model gave it."""
+    size = 4 * vectors.shape[1]
+    rows = range(0, len(vectors.content), size) if size else [0] * vectors.shape[0]
+    return [binascii.b2a_base64(vectors.content[row : row + size], newline=False).decode() for row in rows]
+
+
+def _decimals(vectors: Tensor) -> list[list[float | None]]:
+    """Each row's numbers, none of them rounded. What JSON has no number for is null; base64 has it."""
+    values = np.frombuffer(vectors.content, "<f4").reshape(vectors.shape)
+    rows: list[list[float | None]] = values.astype(np.float64).tolist()
+    if np.isfinite(values).all():
+        return rows
+    return [[number if number is not None and np.isfinite(number) else None for number in row] for row in rows]
