@@ -27,15 +27,13 @@ from marketplace.tenants.authentication import hinted_principal, principal_by_ke
 
 from . import compiled
 from .context import records_out_of_reach
-from .execution import Answer
+from .execution import Answer, content, encoded
 from .limits import MAX_ANONYMOUS_BODY_BYTES
 from .views import (
     JSON,
     RequestRefusedError,
     answered,
     checked,
-    content,
-    encoded,
     media_type,
     parsed,
     refused,

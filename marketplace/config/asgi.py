@@ -19,7 +19,9 @@ from marketplace.edge import Traced
 
 pages: ASGIApp = get_asgi_application()  # type: ignore[assignment]  # Django asks for dicts where ASGI has mappings
 
-from graphql_api.quick import QuickPath  # noqa: E402  (it imports models, which exist once Django is set up)
+# These import models, which exist once Django is set up.
+from graphql_api.quick import QuickPath  # noqa: E402
+from graphql_api.websocket import Sockets  # noqa: E402
 
 
 class HashedStaticFiles(StaticFiles):
@@ -42,7 +44,7 @@ site = Starlette(
 # By the first part of the path; each door has its own limits.
 DOORS: dict[str, Door] = {}
 
-application = Traced(Dataplane(BodyLimit(QuickPath(site)), DOORS))
+application = Traced(Sockets(Dataplane(BodyLimit(QuickPath(site)), DOORS)))
 
 # What is loaded by now stays. Looking through all of it for garbage again and again would keep everybody waiting for
 # tens of milliseconds each time.
