@@ -30,6 +30,7 @@ from .views import CsrfCheck, RequestRefusedError, checked, parsed
 
 PATH = "/graphql"
 PROTOCOL = "graphql-transport-ws"
+TYPES = ("connection_init", "ping", "pong", "subscribe", "complete")
 
 # What does not fit is sent by HTTP.
 MAX_MESSAGE_BYTES = 1024 * 1024
@@ -150,17 +151,17 @@ class _Socket:
             message = parsed(text.encode(), "The message")
         except (RequestRefusedError, UnicodeEncodeError):
             raise _Closed(4400, "Messages are JSON") from None
-        if not isinstance(message, dict) or message.get("type") not in _TYPES:
+        if not isinstance(message, dict) or message.get("type") not in TYPES:
             raise _Closed(4400, "Unknown message type")
+        if not isinstance(message.get("payload"), dict | None):
+            raise _Closed(4400, "A payload is an object")
         return message
 
     async def _pong(self, message: dict[str, Any]) -> None:
         await self._tell({"type": "pong"} | ({"payload": message["payload"]} if message.get("payload") else {}))
 
-    async def _identify(self, payload: Any) -> None:
+    async def _identify(self, payload: dict[str, Any] | None) -> None:
         """Closes the socket for whoever is not whom they say they are; nobody in particular is somebody."""
-        if not isinstance(payload, dict | None):
-            raise _Closed(4400, "The payload of connection_init is an object")
         given = {name.lower(): value for name, value in (payload or {}).items()}.get("authorization")
         if not isinstance(given, str | None):
             raise _Closed(4400, "Authorization is a string")
@@ -181,9 +182,9 @@ class _Socket:
         if id in self._operations:
             raise _Closed(4409, f"Subscriber for {id} already exists"[:123])
         try:
-            asked = checked(message["payload"])
-        except (RequestRefusedError, KeyError, AttributeError):
-            raise _Closed(4400, "The payload of subscribe is an object with a `query`") from None
+            asked = checked(message.get("payload") or {})
+        except RequestRefusedError:
+            raise _Closed(4400, "The payload of subscribe has a `query`") from None
         if self._under_way >= MAX_OPERATIONS:
             problem = RateLimited(
                 _("This socket has %(most)d operations under way, which is the most.") % {"most": MAX_OPERATIONS},
@@ -263,9 +264,6 @@ class _Socket:
         session = context.request.session
         if session.modified:
             await sync_to_async(session.save)()
-
-
-_TYPES = frozenset(("connection_init", "ping", "pong", "subscribe", "complete"))
 
 
 def _id(message: dict[str, Any]) -> str:
