@@ -26,6 +26,11 @@ class Context:
     request: HttpRequest
     principal: Principal
 
+    @property
+    def caller(self) -> str:
+        """Whose calls under way are counted together: the API key's, else the person's."""
+        return bearer(self.request.headers.get("Authorization")) or str(self.principal.user_id)
+
 
 Info = strawberry.Info[Context, None]
 

@@ -1,4 +1,4 @@
-"""What all mutations have in common: somebody signed in, and expected failures as data."""
+"""What all that changes something has in common: somebody signed in, and expected failures as data."""
 
 import functools
 import inspect
@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 from asgiref.sync import sync_to_async
 from django.utils.translation import gettext as _
 
+from marketplace.access import Principal
 from marketplace.errors import MarketplaceError, Unauthenticated
 
 from .context import Info
@@ -22,6 +23,13 @@ class Payload(Protocol):
 
 P = TypeVar("P", bound=Payload)
 Resolver = Callable[..., P] | Callable[..., Awaitable[P]]
+
+
+def signed_in(info: Info) -> Principal:
+    """Who asks. Raises Unauthenticated for nobody."""
+    if info.context.principal.tenant_id is None:
+        raise Unauthenticated(_("Sign in, or send an API key as `Authorization: Bearer <key>`."))
+    return info.context.principal
 
 
 def expected_failures(payload: type[P]) -> Callable[[Resolver[P]], Callable[..., Awaitable[P]]]:
@@ -41,8 +49,7 @@ def expected_failures(payload: type[P]) -> Callable[[Resolver[P]], Callable[...,
 
         @functools.wraps(resolver)
         async def resolve(self: object, info: Info, **arguments: Any) -> P:
-            if info.context.principal.tenant_id is None:
-                raise Unauthenticated(_("Sign in, or send an API key as `Authorization: Bearer <key>`."))
+            signed_in(info)
             try:
                 answer: P = await run(self, info, **arguments)
             except Unauthenticated:

@@ -27,15 +27,14 @@ from marketplace.tenants.authentication import hinted_principal, principal_by_ke
 
 from . import compiled
 from .context import records_out_of_reach
-from .execution import Answer
+from .execution import Answer, content, encoded
 from .limits import MAX_ANONYMOUS_BODY_BYTES
+from .sse import EVENT_STREAM
 from .views import (
     JSON,
     RequestRefusedError,
     answered,
     checked,
-    content,
-    encoded,
     media_type,
     parsed,
     refused,
@@ -99,7 +98,8 @@ def _asked(scope: Scope) -> _Asked | None:
         secret = bearer(authorization.decode("latin-1"))
     except MarketplaceError:
         return None
-    return _Asked(accepted, secret, int(length)) if accepted and secret else None
+    answerable = accepted is not None and accepted != EVENT_STREAM
+    return _Asked(accepted, secret, int(length)) if answerable and secret else None
 
 
 @lru_cache(maxsize=256)

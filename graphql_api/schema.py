@@ -23,7 +23,7 @@ from .budgets import BudgetsMutation
 from .catalog import CatalogQuery, Model, ModelVersion, Publisher
 from .context import Info
 from .errors import PROBLEMS
-from .invocation import InvocationMutation
+from .invocation import InvocationMutation, InvocationSubscription
 from .limits import MAX_PAGE
 from .metering import Invocation
 from .nodes import parse_global_id
@@ -84,6 +84,11 @@ class Mutation(SubscriptionsMutation, TenantsMutation, BudgetsMutation, Publishi
     pass
 
 
+@strawberry.type
+class Subscription(InvocationSubscription):
+    pass
+
+
 class Prepared(SchemaExtension):
     """Hands the executor the document that execution.py has parsed and validated already."""
 
@@ -108,6 +113,7 @@ class Schema(strawberry.Schema):
 schema = Schema(
     Query,
     Mutation,
+    Subscription,
     types=PROBLEMS,
     extensions=[Prepared, Optimizer],
     config=StrawberryConfig(scalar_map=SCALARS),

@@ -4,28 +4,34 @@ import json
 import re
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.middleware.csrf import CsrfViewMiddleware
 from django.shortcuts import render
 from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt
+from graphql import OperationType
 
 from marketplace.edge import bearer
 from marketplace.errors import MarketplaceError
 
 from .context import context_of
 from .errors import request_error
-from .execution import Answer, MutationRefusedError, run
-from .limits import MAX_ANONYMOUS_BODY_BYTES, MAX_BODY_BYTES
+from .execution import Answer, answer, answers, content, encoded, opened, refusal
+from .limits import MAX_ANONYMOUS_BODY_BYTES, MAX_BODY_BYTES, RefusedError
+from .sse import COMPLETE, CONTENT_TYPE, EVENT_STREAM, EventStream, next_event
 
 JSON = "application/json"
 GRAPHQL_RESPONSE = "application/graphql-response+json"
 HTML = "text/html"
+AnyResponse = TypeVar("AnyResponse", bound=HttpResponseBase)
 # What may be asked for, with and without the charset that it has in any case.
-_OFFERED = {f"{kind}{charset}": kind for kind in (JSON, GRAPHQL_RESPONSE) for charset in ("", "; charset=utf-8")}
+_OFFERED = {
+    f"{kind}{charset}": kind for kind in (JSON, GRAPHQL_RESPONSE, EVENT_STREAM) for charset in ("", "; charset=utf-8")
+}
 
 _HALF_OF_A_SURROGATE_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -40,7 +46,7 @@ class RequestRefusedError(Exception):
 
 
 @csrf_exempt
-async def graphql_view(request: HttpRequest) -> HttpResponse:
+async def graphql_view(request: HttpRequest) -> HttpResponseBase:
     """CSRF is enforced here, for sessions only: a Bearer key is nothing that a browser sends on its own."""
     kind = None
     try:
@@ -54,10 +60,10 @@ async def graphql_view(request: HttpRequest) -> HttpResponse:
         if kind is None:
             raise RequestRefusedError(HTTPStatus.NOT_ACCEPTABLE, _("The answer is %(type)s.") % {"type": JSON})
         return await _answer(request, kind)
-    except RequestRefusedError as refusal:
-        error = {"message": refusal.message, "extensions": {"code": refusal.code}}
-        response = _response({"errors": [error]}, kind or JSON, refusal.status)
-        for name, value in refusal.headers.items():
+    except RequestRefusedError as refused_request:
+        error = {"message": refused_request.message, "extensions": {"code": refused_request.code}}
+        response = _response({"errors": [error]}, kind or JSON, refused_request.status)
+        for name, value in refused_request.headers.items():
             response.headers[name] = value
         return response
 
@@ -70,7 +76,7 @@ def media_type(accept: str) -> str | None:
     return _OFFERED.get(request.get_preferred_type(list(_OFFERED)) or "")
 
 
-async def _answer(request: HttpRequest, media_type: str) -> HttpResponse:
+async def _answer(request: HttpRequest, media_type: str) -> HttpResponseBase:
     try:
         context = await context_of(request)
     except MarketplaceError as error:
@@ -82,10 +88,32 @@ async def _answer(request: HttpRequest, media_type: str) -> HttpResponse:
         most = MAX_BODY_BYTES if context.principal.tenant_id else MAX_ANONYMOUS_BODY_BYTES
         parameters = _from_body(request, most)
     try:
-        answer = await run(context, *checked(parameters), only_queries=request.method == "GET")
-    except MutationRefusedError:
-        raise RequestRefusedError(HTTPStatus.METHOD_NOT_ALLOWED, _("Send mutations by POST."), Allow="POST") from None
-    return answered(answer, media_type)
+        operation = opened(*checked(parameters))
+    except RefusedError as error:
+        return answered(refusal(error), media_type)
+    _check_method(request, operation.kind)
+    if operation.kind is not OperationType.SUBSCRIPTION:
+        # Answered before the response begins: what a mutation writes into the session is saved with it.
+        return answered(await answer(context, operation), media_type)
+    if media_type != EVENT_STREAM:
+        raise RequestRefusedError(
+            HTTPStatus.NOT_ACCEPTABLE,
+            _("A subscription is answered as %(type)s: accept that, or use a WebSocket.") % {"type": EVENT_STREAM},
+        )
+    return _sent(EventStream(answers(context, operation)))
+
+
+def _check_method(request: HttpRequest, kind: OperationType) -> None:
+    """Nothing that changes something by GET. A subscription is charged: by GET it needs an API key, which (unlike a
+    cookie) no other site's page can make a browser send."""
+    if request.method == "POST" or kind is OperationType.QUERY:
+        return
+    if kind is OperationType.MUTATION:
+        raise RequestRefusedError(HTTPStatus.METHOD_NOT_ALLOWED, _("Send mutations by POST."), Allow="POST")
+    if bearer(request.headers.get("Authorization")) is None:
+        raise RequestRefusedError(
+            HTTPStatus.METHOD_NOT_ALLOWED, _("Send subscriptions by POST, or with an API key."), Allow="POST"
+        )
 
 
 def refused(error: MarketplaceError, media_type: str) -> HttpResponse:
@@ -97,6 +125,8 @@ def refused(error: MarketplaceError, media_type: str) -> HttpResponse:
 
 
 def answered(answer: Answer, media_type: str) -> HttpResponse:
+    if media_type == EVENT_STREAM:
+        return _sent(HttpResponse(next_event(answer) + COMPLETE, content_type=CONTENT_TYPE))
     return _response(content(answer), media_type, _status(answer, media_type))
 
 
@@ -120,7 +150,7 @@ def _graphiql(request: HttpRequest) -> HttpResponse:
 def _check_csrf(request: HttpRequest) -> None:
     if bearer(request.headers.get("Authorization")) is not None or settings.SESSION_COOKIE_NAME not in request.COOKIES:
         return
-    check = _CsrfCheck(lambda _request: HttpResponse())
+    check = CsrfCheck(lambda _request: HttpResponse())
     check.process_request(request)
     reason = check.process_view(request, lambda _request: HttpResponse(), (), {})
     if reason is not None:
@@ -131,7 +161,7 @@ def _check_csrf(request: HttpRequest) -> None:
         )
 
 
-class _CsrfCheck(CsrfViewMiddleware):
+class CsrfCheck(CsrfViewMiddleware):
     def _reject(self, request: HttpRequest, reason: str) -> Any:
         """The reason, where Django's own would answer with a page."""
         return reason
@@ -203,25 +233,18 @@ def checked(parameters: dict[str, Any]) -> tuple[str, dict[str, Any] | None, str
     return document, variables, name or None
 
 
-def content(answer: Answer) -> dict[str, Any]:
-    parts: dict[str, Any] = {"errors": answer.errors} if answer.errors else {}
-    if answer.executed:
-        parts["data"] = answer.data
-    return parts
-
-
 def _status(answer: Answer, media_type: str) -> HTTPStatus:
     """400 for a request that was refused; clients of plain application/json expect 200 for all that GraphQL answers."""
     return HTTPStatus.OK if answer.executed or media_type == JSON else HTTPStatus.BAD_REQUEST
 
 
-def encoded(content: dict[str, Any]) -> bytes:
-    return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
-
-
 def _response(content: dict[str, Any], media_type: str, status: HTTPStatus) -> HttpResponse:
-    response = HttpResponse(encoded(content), content_type=f"{media_type}; charset=utf-8")
-    response.status_code = status
+    # What cannot be answered at all is no event.
+    kind = JSON if media_type == EVENT_STREAM else media_type
+    return _sent(HttpResponse(encoded(content), content_type=f"{kind}; charset=utf-8", status=status))
+
+
+def _sent(response: AnyResponse) -> AnyResponse:
     response.headers["Cache-Control"] = "no-store"
     response.headers["Vary"] = "Accept, Authorization, Cookie"
     return response

@@ -21,6 +21,7 @@ pages: ASGIApp = get_asgi_application()  # type: ignore[assignment]  # Django as
 
 # These import models, which exist once Django is set up.
 from graphql_api.quick import QuickPath  # noqa: E402
+from graphql_api.websocket import Sockets  # noqa: E402
 from inference.dataplane import openai, rest_v2  # noqa: E402
 
 
@@ -44,7 +45,7 @@ site = Starlette(
 # By the first part of the path; each door has its own limits.
 DOORS: dict[str, Door] = {"/v1": openai.answer, "/v2": rest_v2.answer}
 
-application = Traced(Dataplane(BodyLimit(QuickPath(site)), DOORS))
+application = Traced(Sockets(Dataplane(BodyLimit(QuickPath(site)), DOORS)))
 
 # What is loaded by now stays. Looking through all of it for garbage again and again would keep everybody waiting for
 # tens of milliseconds each time.
