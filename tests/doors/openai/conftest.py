@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests.doors.site import Site
-
 from openai import AsyncOpenAI, OpenAI
+
+from tests.doors.site import Site
 
 # By a name in `site.keys`, or a key itself.
 Client = Callable[..., OpenAI]

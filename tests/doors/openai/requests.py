@@ -1,6 +1,7 @@
 """What the package would not send, and what is answered to it."""
 
 import httpx
+
 from tests.doors.site import Site
 
 

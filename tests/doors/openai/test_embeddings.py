@@ -6,13 +6,13 @@ import json
 from typing import Any
 
 import numpy as np
+import openai
 import pytest
 import tritonclient.grpc as triton
-from tests.doors.site import Site
 
-import openai
 from tests.doors.openai.conftest import AsyncClient, Client
 from tests.doors.openai.requests import error_of, post
+from tests.doors.site import Site
 
 MODEL = "openlab/minilm"
 TEXTS = ["A dog runs through the park.", "Ünïcödé, 漢字 and 😀.", "a " * 400]

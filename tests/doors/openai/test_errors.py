@@ -4,14 +4,14 @@ from datetime import timedelta
 from decimal import Decimal
 
 import httpx
-import pytest
-from tests.doors.site import Site
-
 import openai
+import pytest
+
 from marketplace.tenants.models import Tenant
 from tests import factories
 from tests.doors.openai.conftest import Client
 from tests.doors.openai.requests import error_of, post
+from tests.doors.site import Site
 
 MODEL = "openlab/minilm"
 BODY = {"model": MODEL, "input": "a"}

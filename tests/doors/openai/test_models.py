@@ -1,10 +1,10 @@
 """The list of models: what the caller may call, and this door can answer."""
 
-import pytest
-from tests.doors.site import Site
-
 import openai
+import pytest
+
 from tests.doors.openai.conftest import Client
+from tests.doors.site import Site
 
 
 def test_a_subscriber_sees_what_it_has_subscribed_to(site: Site, client: Client) -> None:
