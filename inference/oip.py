@@ -1,7 +1,7 @@
 """The messages of the Open Inference Protocol over gRPC, with Triton's extensions, as tritonclient has them."""
 
 from tritonclient.grpc import service_pb2
-from tritonclient.grpc.model_config_pb2 import ModelConfig
+from tritonclient.grpc.model_config_pb2 import ModelConfig  # type: ignore[attr-defined]  # generated at import
 from tritonclient.grpc.service_pb2 import (  # type: ignore[attr-defined]  # generated at import
     InferParameter,
     InferTensorContents,

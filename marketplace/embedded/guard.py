@@ -1,4 +1,4 @@
-"""One supervisor to a data folder, and a web port that is free: checked before anything is started."""
+"""One supervisor to a data folder, and ports that are free: checked before anything is started."""
 
 import fcntl
 import os
@@ -33,8 +33,8 @@ def lock(data_dir: Path) -> IO[str]:
     return file
 
 
-def check_port(host: str, port: int) -> None:
-    """Raises StartFailed that names who holds the port."""
+def check_port(host: str, port: int, setting: str) -> None:
+    """Raises StartFailed that names who holds the port, and the setting by which to choose another."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         # As the web server will: a port that only closed connections linger on is free.
@@ -42,11 +42,11 @@ def check_port(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except PermissionError:
-            raise StartFailed(f"Port {port} is for root only. Choose one above 1023: make run PORT=8080") from None
+            raise StartFailed(f"Port {port} is for root only. Choose one above 1023: make run {setting}=8080") from None
         except OSError as error:
             raise StartFailed(
                 f"Port {port} of {host} is taken{_holder(port)} ({error.strerror}). "
-                f"Stop what holds it, or choose another: make run PORT={port + 1}"
+                f"Stop what holds it, or choose another: make run {setting}={port + 1}"
             ) from None
 
 

@@ -18,14 +18,12 @@ SECONDS_TO_DRAIN = 30
 
 
 class Site:
-    """Where it listens: `host` and `port`; where it is reached from this machine: `url`."""
+    """Where it listens: `host`, and there `port` and `grpc_port`; where it is reached from this machine: `url`."""
 
     def __init__(self, environment: Mapping[str, str], data_dir: Path) -> None:
         self.host = environment.get("HOST") or "127.0.0.1"
-        port = environment.get("PORT") or "8080"
-        if not port.isdigit() or not 0 < int(port) < 65536:
-            raise StartFailed(f"PORT is a number from 1 to 65535, not {port!r}.")
-        self.port = int(port)
+        self.port = _port(environment, "PORT", "8080")
+        self.grpc_port = _port(environment, "GRPC_PORT", "8081")
         self.data_dir = data_dir
         self.reached_at = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
         self.url = f"http://{f'[{self.reached_at}]' if ':' in self.reached_at else self.reached_at}:{self.port}"
@@ -68,6 +66,13 @@ class Site:
             prepare=lambda: schedule.mkdir(exist_ok=True),
             stop_seconds=SECONDS_TO_FINISH,
         )
+
+
+def _port(environment: Mapping[str, str], name: str, usual: str) -> int:
+    port = environment.get(name) or usual
+    if not port.isdigit() or not 0 < int(port) < 65536:
+        raise StartFailed(f"{name} is a number from 1 to 65535, not {port!r}.")
+    return int(port)
 
 
 def manage(command: str, *arguments: str) -> Service:

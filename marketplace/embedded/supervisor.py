@@ -71,7 +71,8 @@ class Supervisor:
         runfile.path_in(self.data_dir).unlink(missing_ok=True)
         self._keep_secret_key()
         site = Site(self.environment, self.data_dir)
-        guard.check_port(site.host, site.port)
+        guard.check_port(site.host, site.port, "PORT")
+        guard.check_port(site.host, site.grpc_port, "GRPC_PORT")
         self.environment["PORT"] = str(site.port)
 
         static = asyncio.create_task(self._collect_static())

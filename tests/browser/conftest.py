@@ -47,6 +47,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             "DATABASE_URL": address,
             "DATA_DIR": str(data_dir),
             "PORT": str(port),
+            "GRPC_PORT": str(free_port()),
             "PUBLIC_URL": url,
             "SECRET_KEY": "a secret of these tests alone",
         }

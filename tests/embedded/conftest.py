@@ -16,7 +16,7 @@ from marketplace.embedded.child import Child, start_together
 from marketplace.embedded.log import Log
 from marketplace.embedded.service import Service
 
-REPLACEMENTS = ("DATABASE_URL", "VALKEY_URL", "TRITON_URLS", "DATA_DIR", "SECRET_KEY", "PORT", "HOST")
+REPLACEMENTS = ("DATABASE_URL", "VALKEY_URL", "TRITON_URLS", "DATA_DIR", "SECRET_KEY", "PORT", "GRPC_PORT", "HOST")
 
 
 @pytest.fixture

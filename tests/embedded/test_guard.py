@@ -28,7 +28,7 @@ def test_a_port_in_use_says_by_whom_and_what_to_do() -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
         with pytest.raises(StartFailed) as refusal:
-            guard.check_port("127.0.0.1", port)
+            guard.check_port("127.0.0.1", port, "PORT")
 
     assert f"Port {port} of 127.0.0.1 is taken by process {os.getpid()} " in str(refusal.value)
     assert f"make run PORT={port + 1}" in str(refusal.value)
@@ -38,9 +38,9 @@ def test_a_port_is_free_again_once_its_holder_has_closed_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
 
-    guard.check_port("127.0.0.1", port)
+    guard.check_port("127.0.0.1", port, "PORT")
 
 
 def test_an_address_that_is_not_ours_is_refused_in_words() -> None:
     with pytest.raises(StartFailed, match=r"203\.0\.113\.1"):
-        guard.check_port("203.0.113.1", 8080)
+        guard.check_port("203.0.113.1", 8080, "PORT")

@@ -40,7 +40,7 @@ class Run:
         self.data_dir = data_dir
         self.port = port
         self.environment = {name: value for name, value in os.environ.items() if name not in REPLACEMENTS}
-        self.environment |= {"DATA_DIR": str(data_dir), "PORT": str(port)}
+        self.environment |= {"DATA_DIR": str(data_dir), "PORT": str(port), "GRPC_PORT": str(free_port())}
         self.words = ""
         self.process = subprocess.Popen(
             [sys.executable, "-m", "marketplace.embedded", "run"],

@@ -180,8 +180,9 @@ class Product:
         await self._proxy("postgres", f"{sockets}/{SOCKET_NAME}", AtPostgres, str(beside / SOCKET_NAME))
         host, _, port = chosen["triton"].addresses["grpc"].rpartition(":")
         triton = await self._proxy("triton", (host, int(port)), AtTriton, (HOST, 0))
-        with socket.create_server((HOST, 0)) as free:
+        with socket.create_server((HOST, 0)) as free, socket.create_server((HOST, 0)) as another:
             upstream = (HOST, int(free.getsockname()[1]))
+            grpc_port = int(another.getsockname()[1])
         web = await self._proxy("web", upstream, AtWeb, (HOST, 0))
         assert not isinstance(web, str)
         self.address = web
@@ -191,6 +192,7 @@ class Product:
             "DATA_DIR": str(self.data_dir),
             "SECRET_KEY": "soak",
             "PORT": str(upstream[1]),
+            "GRPC_PORT": str(grpc_port),
             "INFERENCE_TIMEOUT_SECONDS": str(INFERENCE_TIMEOUT_SECONDS),
         }
         for words in (("migrate", "-v0"), ("shell", "-v0", "-c", LOAD_ONE), ("reconcile", "--skip-checks")):

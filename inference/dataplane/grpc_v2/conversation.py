@@ -61,7 +61,7 @@ async def read(context: Context) -> bytes:
         raise DeadlineExceeded(_("The call was opened, and its message did not come.")) from error
     if message is grpc.aio.EOF:
         raise ValidationProblem(_("This call takes one message, and none came."))
-    return message  # type: ignore[no-any-return]
+    return bytes(message)
 
 
 def method(answer: Callable[[Context, Caller], Awaitable[bytes]]) -> grpc.RpcMethodHandler:
@@ -76,7 +76,8 @@ def method(answer: Callable[[Context, Caller], Awaitable[bytes]]) -> grpc.RpcMet
             log.exception("a call failed")
             await refuse_unexplained(context)
 
-    return grpc.stream_unary_rpc_method_handler(handle)
+    handler: grpc.RpcMethodHandler = grpc.stream_unary_rpc_method_handler(handle)
+    return handler
 
 
 async def refuse(context: Context, error: MarketplaceError) -> NoReturn:

@@ -2,7 +2,8 @@
 
 from django.utils.translation import gettext as _
 
-from inference.callers import as_caller, invoke, place_of
+from inference.callers import as_caller, place_of
+from inference.invocation import invoke
 from marketplace.access import ANONYMOUS, Permission, Principal
 from marketplace.errors import IdempotencyConflict
 
@@ -22,7 +23,7 @@ async def model_infer(context: Context, caller: Caller) -> bytes:
         done = await as_caller(secret, lambda principal, hinted: invoke(principal, **call, hinted=hinted))
     if done.outputs is None:
         raise forgotten()
-    return answer_of(message, done.version.number, done.outputs).SerializeToString()
+    return bytes(answer_of(message, done.version.number, done.outputs).SerializeToString())
 
 
 async def _welcomed(_principal: Principal, _hinted: bool) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -33,20 +34,16 @@ OPTIONS = (
 
 
 class Door:
-    """A running server. `port` is the one it listens at."""
+    """A running server. `port` is the one that it listens at."""
 
-    def __init__(
-        self, server: grpc.aio.Server, port: int, service: Service, healthy: health.aio.HealthServicer
-    ) -> None:
+    def __init__(self, server: grpc.aio.Server, port: int, healthy: Any) -> None:
         self._server = server
-        self._service = service
         self._healthy = healthy
         self.port = port
 
     async def stop(self, seconds: float) -> None:
         """Takes nothing more, and waits that long for what is under way to be answered; what is left is cut off."""
         await self._healthy.enter_graceful_shutdown()
-        self._service.drain()
         await self._server.stop(seconds)
 
 
@@ -56,9 +53,8 @@ async def start(address: str) -> Door:
     Raises RuntimeError when the port is taken, OSError when a file of TLS cannot be read.
     """
     server = grpc.aio.server(options=OPTIONS)
-    service = Service()
-    server.add_generic_rpc_handlers((service,))
-    healthy = health.aio.HealthServicer()
+    server.add_generic_rpc_handlers((Service(),))
+    healthy: Any = health.aio.HealthServicer()
     await healthy.set(SERVICE.full_name, health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     reflection.enable_server_reflection((SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
@@ -67,9 +63,10 @@ async def start(address: str) -> Door:
     else:
         port = server.add_insecure_port(address)
     await server.start()
-    return Door(server, port, service, healthy)
+    return Door(server, port, healthy)
 
 
 def _credentials() -> grpc.ServerCredentials:
     key, certificate = (Path(name).read_bytes() for name in (settings.GRPC_TLS_KEY, settings.GRPC_TLS_CERTIFICATE))
-    return grpc.ssl_server_credentials([(key, certificate)])
+    credentials: grpc.ServerCredentials = grpc.ssl_server_credentials([(key, certificate)])
+    return credentials

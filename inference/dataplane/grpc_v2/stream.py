@@ -9,15 +9,16 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
+from typing import Any
 
 import grpc.aio
-from django.utils.translation import gettext as _
 
 from inference.callers import place_of, principal_by_secret, stream_by_key
 from inference.invocation import Chunk
 from inference.oip import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
 from inference.tensors import Tensor
-from marketplace.errors import MarketplaceError, ModelUnavailable
+from marketplace.draining import ending, restarting
+from marketplace.errors import MarketplaceError
 
 from .conversation import Caller, Context, caller_of, refuse, refuse_unexplained, unexplained
 from .infer import forgotten, secret_of, sooner
@@ -26,30 +27,23 @@ from .messages import FINAL, FINAL_ASKED, answer_of, call_of, parsed
 log = logging.getLogger(__name__)
 
 MOST_UNDER_WAY = 32
-RETRY_AFTER_MS = 1000
 
 
-class Streams:
-    """All streams of a server. Once it is `draining`, they take no more requests, answer those they have, and end."""
-
-    def __init__(self) -> None:
-        self.draining: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    async def __call__(self, _requests: AsyncIterator[bytes], context: Context) -> None:
-        try:
-            caller = caller_of(context)
-            secret = secret_of(caller)
-            with place_of(secret):
-                await principal_by_secret(secret)
-                await _Stream(context, caller, secret).run(self.draining)
-        except MarketplaceError as error:
-            await refuse(context, error)
-        except ExceptionGroup as failures:
-            error = failures.exceptions[0]
-            if isinstance(error, MarketplaceError):
-                await refuse(context, error)
-            log.exception("a stream failed")
-            await refuse_unexplained(context)
+async def model_stream_infer(_requests: AsyncIterator[bytes], context: Context) -> None:
+    try:
+        caller = caller_of(context)
+        secret = secret_of(caller)
+        with place_of(secret):
+            await principal_by_secret(secret)
+            await _Stream(context, caller, secret).run()
+    except MarketplaceError as error:
+        await refuse(context, error)
+    except ExceptionGroup as failures:
+        first = failures.exceptions[0]
+        if isinstance(first, MarketplaceError):
+            await refuse(context, first)
+        log.exception("a stream failed")
+        await refuse_unexplained(context)
 
 
 class _Turn:
@@ -81,34 +75,36 @@ class _Stream:
         self._secret = secret
         self._writing = asyncio.Lock()
 
-    async def run(self, draining: "asyncio.Future[None]") -> None:
-        """Until the client has said its last and is answered. Raises ModelUnavailable when the server drains."""
+    async def run(self) -> None:
+        """Until the client has said its last and is answered. Raises ModelUnavailable when the server is to end: then
+        no more requests are taken, and those that were are answered."""
         places = asyncio.Semaphore(MOST_UNDER_WAY)
         turn: _Turn | None = None
-        async with asyncio.TaskGroup() as answering:
-            while True:
-                await places.acquire()
-                content = await self._next(draining)
-                if content is None:
-                    break
-                turn = _Turn(turn)
-                task = answering.create_task(self._answer(content, turn))
-                task.add_done_callback(lambda _task: places.release())
-        if draining.done():
-            raise ModelUnavailable(
-                _("This server is being stopped. Open the stream again, and another one answers."),
-                retry_after_ms=RETRY_AFTER_MS,
-            )
+        ended = asyncio.ensure_future(ending().wait())
+        try:
+            async with asyncio.TaskGroup() as answering:
+                while True:
+                    await places.acquire()
+                    content = await self._next(ended)
+                    if content is None:
+                        break
+                    turn = _Turn(turn)
+                    task = answering.create_task(self._answer(content, turn))
+                    task.add_done_callback(lambda _task: places.release())
+        finally:
+            ended.cancel()
+        if ending().is_set():
+            raise restarting()
 
-    async def _next(self, draining: "asyncio.Future[None]") -> bytes | None:
+    async def _next(self, ended: "asyncio.Future[Any]") -> bytes | None:
         """None at the end of the requests, and when no more are to be taken."""
         reading = asyncio.ensure_future(self._context.read())
         try:
-            await asyncio.wait((reading, draining), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((reading, ended), return_when=asyncio.FIRST_COMPLETED)
         finally:
             if not reading.done():
                 reading.cancel()
-        if draining.done():
+        if ended.done():
             return None
         content = reading.result()
         return None if content is grpc.aio.EOF else content
