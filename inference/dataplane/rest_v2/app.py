@@ -50,7 +50,8 @@ _JSON: Headers = [errors.JSON]
 _EMPTY: Headers = [(b"content-type", b"text/plain")]
 # Triton's paths that change the server, or tell of what is not there.
 _OPERATORS = frozenset({"systemsharedmemory", "cudasharedmemory", "trace", "logging"})
-_MOST_DIGITS = len(str(describe.MOST_VERSIONS))
+# More than any version's number has.
+MAX_DIGITS = 18
 
 
 @dataclass(slots=True)
@@ -140,8 +141,7 @@ async def _of_model(incoming: Incoming, ref: str, rest: list[str]) -> Answer | N
     match rest:
         case ["versions", digits, *more] if digits.isascii() and digits.isdigit() and len(more) < 2:
             verb = more[0] if more else ""
-            # A number that is too long for PostgreSQL is that of no version.
-            number = int(digits) if len(digits) <= _MOST_DIGITS else describe.MOST_VERSIONS
+            number = int(digits[:MAX_DIGITS])
         case []:
             verb = ""
         case [verb]:
@@ -150,8 +150,6 @@ async def _of_model(incoming: Incoming, ref: str, rest: list[str]) -> Answer | N
             raise _operators()
         case _:
             return _nowhere()
-    if number is not None and number >= describe.MOST_VERSIONS:
-        raise describe.not_found(ref, number)
     if verb == "infer":
         return _only("POST", incoming) or await _infer(incoming, ref, number)
     if verb == "ready":
