@@ -1,14 +1,24 @@
 """The unmodified `openai` package against the site, its own retries off unless a test is about them."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from openai import AsyncOpenAI, OpenAI
-
+from django.conf import settings
 from tests.doors.site import Site
+
+from inference import gateway
+from inference.formats import read_signature
+from inference.models import Deployment, DeploymentStatus
+from inference.repository import triton_models
+from marketplace.catalog.models import MLModel, ModelVersion
+from marketplace.tenants.models import Tenant
+from openai import AsyncOpenAI, OpenAI
+from tests import factories
+from tests.inference import generators
 
 # By a name in `site.keys`, or a key itself.
 Client = Callable[..., OpenAI]
@@ -35,3 +45,29 @@ async def async_client(site: Site) -> AsyncIterator[AsyncClient]:
             return one
 
         yield made
+
+
+@pytest.fixture(scope="session")
+def babbler(site: Site) -> str:
+    """A small language model that acme has subscribed to, by the token. Nobody reconciles here: it is loaded by hand."""
+
+    def put_up() -> ModelVersion:
+        openlab, acme = (Tenant.objects.get(slug=slug) for slug in ("openlab", "acme"))
+        generators.publish(factories.principal(openlab))
+        model = MLModel.objects.get(publisher=openlab, name="babbler")
+        factories.subscription(acme, model.plans.get(name="Scale"))
+        version = ModelVersion.objects.select_related("model").get(model=model)
+        Deployment.objects.create(version=version, endpoint=site.triton_grpc, status=DeploymentStatus.READY)
+        return version
+
+    async def load(name: str) -> None:
+        archive = generators.archive()
+        for model in triton_models(name, "ensemble", archive, read_signature(archive, "ensemble")):
+            await gateway.load(site.triton_grpc, model.name, model.config, model.files)
+        await gateway.close()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(settings, "OBJECTS_DIR", site.folder / "objects")
+        version = site.records(put_up)
+    asyncio.run(load(version.triton_name))
+    return "openlab/babbler"
