@@ -98,8 +98,9 @@ def _asked(scope: Scope) -> _Asked | None:
         secret = bearer(authorization.decode("latin-1"))
     except MarketplaceError:
         return None
-    answerable = accepted is not None and accepted != EVENT_STREAM
-    return _Asked(accepted, secret, int(length)) if answerable and secret else None
+    if accepted is None or accepted == EVENT_STREAM or secret is None:
+        return None
+    return _Asked(accepted, secret, int(length))
 
 
 @lru_cache(maxsize=256)

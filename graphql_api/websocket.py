@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 from graphql import GraphQLError
 
 from inference.records import hand_back_connection
+from marketplace.draining import ending
 from marketplace.edge import App, Receive, Scope, Send
 from marketplace.errors import MarketplaceError, RateLimited, Unauthenticated
 
@@ -87,6 +88,8 @@ class _Socket:
         # By the client's ids; and all, with those that it has completed and that are being ended.
         self._operations: dict[str, asyncio.Task[None]] = {}
         self._under_way = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
         self._patience = asyncio.timeout(None)
 
     async def serve(self) -> _Closed:
@@ -94,6 +97,7 @@ class _Socket:
         try:
             # An exception in one of its tasks, or here, cancels all the others and waits for them.
             async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._leave())
                 await self._initialise()
                 await self._listen(tasks)
         except BaseExceptionGroup as group:
@@ -101,6 +105,12 @@ class _Socket:
             if others is not None or closed is None:
                 raise
             return _first(closed)
+
+    async def _leave(self) -> NoReturn:
+        """Once the server is about to end, and nothing is under way here any more."""
+        await ending().wait()
+        await self._quiet.wait()
+        raise _Closed(1012, "Service Restart")
 
     async def _initialise(self) -> None:
         try:
@@ -193,6 +203,7 @@ class _Socket:
             await self._tell({"id": id, "type": "error", "payload": [request_error(problem)]})
             return
         self._under_way += 1
+        self._quiet.clear()
         self._operations[id] = task = tasks.create_task(self._operate(id, *asked))
         task.add_done_callback(lambda task: self._done(id, task))
 
@@ -201,6 +212,7 @@ class _Socket:
         if self._operations.get(id) is task:
             del self._operations[id]
         if not self._under_way:
+            self._quiet.set()
             with suppress(RuntimeError):  # just now, nobody waits for a message
                 self._patience.reschedule(asyncio.get_running_loop().time() + SECONDS_IDLE)
 
@@ -235,9 +247,8 @@ class _Socket:
         try:
             async with asyncio.timeout(SECONDS_TO_TAKE):
                 await self._send({"type": "websocket.send", "text": encoded(message).decode()})
-        except TimeoutError:
-            raise _Closed(1008, "Nothing is being read") from None
-        except OSError:
+        except (OSError, TimeoutError):
+            # Who does not read would not read why, either.
             raise _Closed from None
 
     def _request(self) -> HttpRequest:
@@ -275,7 +286,9 @@ def _id(message: dict[str, Any]) -> str:
 
 def _is_from_this_site(request: HttpRequest) -> bool:
     """A browser sends the session's cookie along whatever page opens the socket, and says which one in Origin."""
-    return "HTTP_ORIGIN" in request.META and bool(CsrfCheck(_unused)._origin_verified(request))
+    if "HTTP_ORIGIN" not in request.META:
+        return False
+    return bool(CsrfCheck(_unused)._origin_verified(request))  # type: ignore[attr-defined]  # the stubs lack it
 
 
 def _unused(_request: HttpRequest) -> HttpResponse:

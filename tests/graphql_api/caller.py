@@ -47,6 +47,14 @@ class Caller:
         answer: dict[str, Any] = (await self.apost({"query": document, "variables": variables})).json()
         return answer
 
+    async def astream(self, document: str, **variables: Any) -> list[dict[str, Any]]:
+        """The answers of a subscription."""
+        body = {"query": document, "variables": variables}
+        response = await self.apost(body, Accept="text/event-stream")
+        content = b"".join([part async for part in response])
+        lines = content.decode().splitlines()
+        return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+
     def data(self, document: str, **variables: Any) -> dict[str, Any]:
         """The data of an answer without errors."""
         answer = self.ask(document, **variables)

@@ -167,6 +167,17 @@ COMMITTED_MUTATIONS: dict[str, Row] = {
     ),
 }
 
+COMMITTED_SUBSCRIPTIONS: dict[str, Row] = {
+    "invokeModel": Row(
+        """subscription {
+          invokeModel(input: {model: "openlab/digits", inputs: [
+            {name: "A", datatype: FP32, shape: [1], data: [1]}, {name: "B", datatype: FP32, shape: [1], data: [2]}
+          ]}) { ... on InvokeModelPayload { invocation { id } errors { code } } }
+        }""",
+        COMMITTED_MUTATIONS["invokeModel"].outcomes,
+    ),
+}
+
 # Fields that lead from an object one sees to others, which one may not see.
 LINKS: dict[str, Row] = {
     "Viewer.user": Row("{ viewer { user { id } } }", (SEES, SEES, SEES, SEES, NOTHING)),
@@ -235,6 +246,7 @@ PLAIN: dict[str, str] = {
     "Spending": "periodStart periodEnd limit settled held remaining",
     "Quota": "periodStart periodEnd limit settled held remaining",
     "Invocation": "id status outputs unit units latencyMs createdAt receipt",
+    "InvocationChunk": "sequence outputs",
     "Tensor": "name datatype shape data base64",
     "Facets": "tasks tags licenses publishers",
     "FacetValue": "value count",
@@ -286,6 +298,16 @@ async def test_each_invokes_what_they_may(transactional_db: None, row: Row, call
     assert amounts_to(answer) == outcome, answer
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("row", "caller", "outcome"), every(COMMITTED_SUBSCRIPTIONS))
+async def test_each_streams_what_they_may(transactional_db: None, row: Row, caller: str, outcome: str) -> None:
+    marketplace = await sync_to_async(Marketplace)()
+
+    (answer,) = await getattr(marketplace, caller).astream(row.document, **row.variables(marketplace))
+
+    assert amounts_to(answer) == outcome, answer
+
+
 @pytest.mark.parametrize(
     "row", [pytest.param(row, id=name) for table in (QUERIES, MUTATIONS, LINKS) for name, row in table.items()]
 )
@@ -328,9 +350,11 @@ def test_every_root_field_has_a_row() -> None:
     graphql_schema = schema._schema
     assert graphql_schema.query_type is not None
     assert graphql_schema.mutation_type is not None
+    assert graphql_schema.subscription_type is not None
 
     assert set(graphql_schema.query_type.fields) == set(QUERIES)
     assert set(graphql_schema.mutation_type.fields) == set(MUTATIONS) | set(COMMITTED_MUTATIONS)
+    assert set(graphql_schema.subscription_type.fields) == set(COMMITTED_SUBSCRIPTIONS)
 
 
 def test_every_node_type_has_a_row() -> None:
@@ -352,7 +376,7 @@ def test_every_field_of_every_type_has_a_row_or_is_declared_plain() -> None:
         for kind in schema._schema.type_map.values()
         if isinstance(kind, GraphQLObjectType)
         and not kind.name.startswith("__")
-        and kind.name not in ("Query", "Mutation")
+        and kind.name not in ("Query", "Mutation", "Subscription")
         and problem not in kind.interfaces
         for name in kind.fields
         if not (kind.name.endswith(structural) and name in ("edges", "node", "cursor", "pageInfo", "totalCount"))

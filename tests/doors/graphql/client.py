@@ -19,7 +19,7 @@ from marketplace.metering.models import Hold, HoldState, Quota
 from marketplace.tenants import keys
 from marketplace.tenants.models import ApiKey, Tenant
 from tests import factories
-from tests.doors.site import Site
+from tests.doors.site import Server, Site
 
 TALK = """
 subscription ($input: InvokeModelInput!) {
@@ -118,17 +118,17 @@ class Socket:
 
 
 @contextlib.asynccontextmanager
-async def raw_socket(site: Site, path: str = "/graphql", **options: Any) -> AsyncIterator[Socket]:
+async def raw_socket(site: Site | Server, path: str = "/graphql", **options: Any) -> AsyncIterator[Socket]:
     usual = {"subprotocols": ["graphql-transport-ws"], "max_queue": 1}
     async with websockets.connect(f"ws://{site.http}{path}", **usual | options) as connection:
         yield Socket(connection)
 
 
 @contextlib.asynccontextmanager
-async def socket(site: Site, who: str | None = None, **options: Any) -> AsyncIterator[Socket]:
-    """Acknowledged, with the key of `who` in the payload of connection_init."""
+async def socket(site: Site | Server, payload: dict[str, str] | None = None, **options: Any) -> AsyncIterator[Socket]:
+    """Acknowledged, with that payload of connection_init."""
     async with raw_socket(site, **options) as opened:
-        await opened.tell(type="connection_init", **({"payload": site.headers(who)} if who else {}))
+        await opened.tell(type="connection_init", **({"payload": payload} if payload else {}))
         assert await opened.hear() == {"type": "connection_ack"}
         yield opened
 

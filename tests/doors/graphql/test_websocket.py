@@ -1,6 +1,7 @@
 """GraphQL over WebSocket (graphql-transport-ws), by a plain client and a real process."""
 
 import asyncio
+import signal
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ async def events(opened: Socket, id: str, body: dict[str, Any]) -> list[dict[str
 
 
 async def test_a_stream_is_chunks_in_order_and_then_the_settled_invocation(site: Site) -> None:
-    async with socket(site, "subscriber") as opened:
+    async with socket(site, site.headers("subscriber")) as opened:
         *chunks, last, end = await events(opened, "1", talk(max_tokens=4))
 
     assert [chunk["payload"]["data"]["invokeModel"]["sequence"] for chunk in chunks] == [0, 1, 2, 3]
@@ -58,7 +59,7 @@ async def test_the_key_may_come_with_the_handshake(site: Site) -> None:
 
 
 async def test_queries_and_mutations_are_one_event(site: Site) -> None:
-    async with socket(site, "subscriber") as opened:
+    async with socket(site, site.headers("subscriber")) as opened:
         assert await events(opened, "q", {"query": "{ viewer { role } }"}) == [
             {"id": "q", "type": "next", "payload": {"data": {"viewer": {"role": "DEVELOPER"}}}},
             {"id": "q", "type": "complete"},
@@ -68,7 +69,7 @@ async def test_queries_and_mutations_are_one_event(site: Site) -> None:
 
 
 async def test_several_operations_share_a_socket(site: Site) -> None:
-    async with socket(site, "subscriber") as opened:
+    async with socket(site, site.headers("subscriber")) as opened:
         for id in ("a", "b"):
             await opened.tell(id=id, type="subscribe", payload=talk(max_tokens=10, pause=0.02))
         heard = []
@@ -83,7 +84,7 @@ async def test_several_operations_share_a_socket(site: Site) -> None:
 async def test_complete_stops_the_model_and_charges_what_was_delivered(site: Site, tmp_path: Path) -> None:
     key = customer(site)
 
-    async with socket(site, key) as opened:
+    async with socket(site, site.headers(key)) as opened:
         await opened.tell(id="1", type="subscribe", payload=talk(witness=str(tmp_path / "note"), pause=0.02))
         for _chunk in range(3):
             await opened.hear()
@@ -100,7 +101,7 @@ async def test_complete_stops_the_model_and_charges_what_was_delivered(site: Sit
 async def test_whoever_hangs_up_stops_the_model_and_is_charged_what_they_got(site: Site, tmp_path: Path) -> None:
     key = customer(site)
 
-    async with socket(site, key) as opened:
+    async with socket(site, site.headers(key)) as opened:
         await opened.tell(id="1", type="subscribe", payload=talk(witness=str(tmp_path / "note"), pause=0.02))
         for _chunk in range(3):
             await opened.hear()
@@ -114,7 +115,7 @@ async def test_whoever_hangs_up_stops_the_model_and_is_charged_what_they_got(sit
 
 @pytest.mark.parametrize("document", ["subscription { nothing }", "{", "{ a: nothing }"])
 async def test_what_is_refused_before_execution_is_an_error(site: Site, document: str) -> None:
-    async with socket(site, "subscriber") as opened:
+    async with socket(site, site.headers("subscriber")) as opened:
         (refused,) = await events(opened, "1", {"query": document})
 
     assert refused["type"] == "error"
@@ -122,7 +123,7 @@ async def test_what_is_refused_before_execution_is_an_error(site: Site, document
 
 
 async def test_an_expected_failure_is_a_payload(site: Site) -> None:
-    async with socket(site, "stranger") as opened:
+    async with socket(site, site.headers("stranger")) as opened:
         refused, end = await events(opened, "1", talk())
 
     assert [error["__typename"] for error in payload(refused["payload"])["errors"]] == ["SubscriptionRequired"]
@@ -141,7 +142,7 @@ async def test_nobody_may_look_around_but_streams_nothing(site: Site) -> None:
 async def test_a_key_revoked_on_the_way_is_refused_from_the_next_operation_on(site: Site) -> None:
     key = customer(site)
 
-    async with socket(site, key) as opened:
+    async with socket(site, site.headers(key)) as opened:
         await opened.tell(id="1", type="subscribe", payload=talk(max_tokens=30, pause=0.01))
         heard = [await opened.hear()]
         site.records(lambda: ApiKey.objects.filter(digest=keys.digest(key)).update(revoked_at="2020-01-01T00:00Z"))
@@ -205,7 +206,7 @@ async def test_beginning_twice_is_too_often(site: Site) -> None:
 
 
 async def test_an_id_names_one_operation_at_a_time(site: Site) -> None:
-    async with socket(site, "subscriber") as opened:
+    async with socket(site, site.headers("subscriber")) as opened:
         for _time in range(2):
             await opened.tell(id="1", type="subscribe", payload=talk())
 
@@ -237,7 +238,7 @@ async def test_an_id_names_one_operation_at_a_time(site: Site) -> None:
     ],
 )
 async def test_a_message_that_is_none_closes_the_socket(site: Site, message: str | bytes) -> None:
-    async with socket(site, "subscriber") as opened:
+    async with socket(site, site.headers("subscriber")) as opened:
         await opened.connection.send(message)
 
         code, reason = await opened.closed()
@@ -246,7 +247,7 @@ async def test_a_message_that_is_none_closes_the_socket(site: Site, message: str
 
 
 async def test_a_message_that_is_too_big_closes_the_socket(site: Site) -> None:
-    async with socket(site, "subscriber") as opened:
+    async with socket(site, site.headers("subscriber")) as opened:
         await opened.tell(type="ping", payload={"a": "x" * MAX_MESSAGE_BYTES})
 
         code, _reason = await opened.closed()
@@ -265,7 +266,7 @@ async def test_pings_are_answered_with_what_they_carry(site: Site) -> None:
 
 
 async def test_operations_under_way_are_bounded(site: Site) -> None:
-    async with socket(site, "subscriber") as opened:
+    async with socket(site, site.headers("subscriber")) as opened:
         for number in range(MAX_OPERATIONS):
             await opened.tell(id=str(number), type="subscribe", payload=talk(pause=10))
 
@@ -286,3 +287,24 @@ async def test_there_is_no_socket_elsewhere(site: Site) -> None:
             pass
 
     assert refused.value.response.status_code == HTTPStatus.FORBIDDEN
+
+
+async def test_a_server_that_ends_lets_a_stream_finish_and_says_that_it_restarts(site: Site) -> None:
+    with site.another_server() as server:
+        async with socket(server, site.headers("subscriber")) as opened:
+            await opened.tell(id="1", type="subscribe", payload=talk(max_tokens=50, pause=0.02))
+            heard = [await opened.hear()]
+            server.process.send_signal(signal.SIGTERM)
+            while heard[-1]["type"] == "next":
+                heard.append(await opened.hear())
+
+            assert payload(heard[-2]["payload"])["invocation"]["units"] == str(50 + len(PROMPT))
+            assert await opened.closed() == (1012, "Service Restart")
+
+
+async def test_a_server_that_ends_closes_sockets_on_which_nothing_happens(site: Site) -> None:
+    with site.another_server() as server:
+        async with socket(server) as opened:
+            server.process.send_signal(signal.SIGTERM)
+
+            assert await opened.closed() == (1012, "Service Restart")
