@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from django.conf import settings
-from tests.doors.site import Site
+from openai import AsyncOpenAI, OpenAI
 
 from inference import gateway
 from inference.formats import read_signature
@@ -16,8 +16,8 @@ from inference.models import Deployment, DeploymentStatus
 from inference.repository import triton_models
 from marketplace.catalog.models import MLModel, ModelVersion
 from marketplace.tenants.models import Tenant
-from openai import AsyncOpenAI, OpenAI
 from tests import factories
+from tests.doors.site import Site
 from tests.inference import generators
 
 # By a name in `site.keys`, or a key itself.
