@@ -49,7 +49,7 @@ async def async_client(site: Site) -> AsyncIterator[AsyncClient]:
 
 @pytest.fixture(scope="session")
 def babbler(site: Site) -> str:
-    """A small language model that acme has subscribed to, by the token. Nobody reconciles here: it is loaded by hand."""
+    """A small language model that acme has subscribed to, by the token. Nobody reconciles here: we load it."""
 
     def put_up() -> ModelVersion:
         openlab, acme = (Tenant.objects.get(slug=slug) for slug in ("openlab", "acme"))

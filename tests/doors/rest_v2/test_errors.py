@@ -263,6 +263,7 @@ def test_bytes_behind_the_last_tensor_are_refused(site: Site) -> None:
         ("deflate", zlib.compress(OPERANDS[0])[2:-4]),
         ("deflate", zlib.compress(OPERANDS[0]) + b"more"),
     ],
+    ids=("nonsense", "cut short", "without its frame", "more behind it"),
 )
 def test_a_body_that_is_not_compressed_as_it_says_is_refused(site: Site, encoding: str, content: bytes) -> None:
     answer = post(site, f"/v2/models/{ADD}/infer", content, Content_Encoding=encoding, **site.headers("subscriber"))
