@@ -1,5 +1,6 @@
 """The processes in which Triton's Python backend runs models."""
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -21,3 +22,14 @@ def worked(process: int) -> float:
     """Seconds of processor time."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Silence:
+    """A log that keeps nothing of what a server says."""
+
+    def line(self, source: str, text: str) -> None:
+        pass
+
+    async def follow(self, source: str, output: asyncio.StreamReader, noise: tuple[str, ...]) -> None:
+        while await output.read(2**16):
+            pass

@@ -20,7 +20,7 @@ from marketplace.embedded.process import Process
 from marketplace.errors import InferenceFailed, ModelUnavailable
 from tests.inference import graphs
 from tests.inference.conftest import Deploy
-from tests.inference.processes import processes_of, worked
+from tests.inference.processes import Silence, processes_of, worked
 
 PATIENCE = 20.0
 
@@ -289,15 +289,6 @@ class Server:
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     while not await condition():  # noqa: ASYNC110  (another process fulfils it)
         await asyncio.sleep(0.02)
-
-
-class Silence:
-    def line(self, source: str, text: str) -> None:
-        pass
-
-    async def follow(self, source: str, output: asyncio.StreamReader, noise: tuple[str, ...]) -> None:
-        while await output.read(2**16):
-            pass
 
 
 async def until_it_runs(model: str) -> None:
