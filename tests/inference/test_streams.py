@@ -1,9 +1,11 @@
 """stream(): the model's answers as they come. However it ends, charged is what the caller has taken, and no more."""
 
 import asyncio
+import gc
 import json
+import os
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest_asyncio
 from asgiref.sync import sync_to_async
 from pytest_django import Settings
 
-from inference import gateway
+from inference import dispatch, gateway
 from inference.invocation import Chunk, Invocation, invoke, stream
 from inference.models import Deployment
 from inference.tensors import RawTensor
@@ -26,7 +28,7 @@ from marketplace.errors import (
     ModelUnavailable,
     QuotaExceeded,
 )
-from marketplace.metering import heartbeats
+from marketplace.metering import connections, heartbeats, ledger
 from marketplace.metering.admission import release
 from marketplace.metering.models import Hold, LedgerEntry, Quota
 from tests import factories
@@ -344,6 +346,63 @@ async def test_what_nobody_reads_waits_at_the_server(shop: Shop) -> None:
         await shop.ended()
 
     assert memory_kib() - before < 16 * 1024
+
+
+async def test_streams_cut_anywhere_leave_nothing_behind(shop: Shop) -> None:
+    """STREAMS of them, 300 unless the environment says more, at every stage and each in its own way."""
+    plan = await sync_to_async(factories.plan)(
+        shop.model, unit="TOKEN", max_tokens_per_call=10, included_units=10**9, burst=10**6, requests_per_second=10**6
+    )
+    consumer = await sync_to_async(factories.tenant)("initech")
+    await sync_to_async(factories.subscription)(consumer, plan)
+    shop.developer = factories.principal(consumer, TenantRole.DEVELOPER)
+
+    async def cut(way: int) -> None:
+        stage = way % 5
+        match way // 5 % 6:
+            case 0:  # leaves
+                async with aclosing(shop.stream(9)) as events:
+                    for _ in range(stage):
+                        await anext(events)
+            case 1:  # is cancelled while it waits
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.05), aclosing(shop.stream(9, gate_at=stage)) as events:
+                        await read(events, [])
+            case 2:  # runs out of time
+                with suppress(DeadlineExceeded):
+                    await read(shop.stream(9, {"timeout": 0.05}, gate_at=stage), [])
+            case 3:  # the model fails
+                with suppress(InferenceFailed):
+                    await read(shop.stream(9, fail_at=stage), [])
+            case 4:  # is forgotten: only the garbage collector closes it
+                events = shop.stream(9)
+                for _ in range(stage):
+                    await anext(events)
+            case _:  # comes to its end
+                async for _event in shop.stream(stage):
+                    pass
+
+    await cut(5)
+    tasks, files = len(asyncio.all_tasks()), len(os.listdir("/proc/self/fd"))
+    at_once = asyncio.Semaphore(30)
+
+    async def one(way: int) -> None:
+        async with at_once:
+            await cut(way)
+
+    await asyncio.gather(*(one(way) for way in range(int(os.environ.get("STREAMS", "300")))))
+    while len(asyncio.all_tasks()) > tasks:  # those of the forgotten are still being closed
+        gc.collect()
+        await asyncio.sleep(0.01)
+
+    assert not heartbeats._heart().under_way()
+    assert sum(load.in_flight for load in dispatch.scheduler._loads.values()) == 0
+    assert len(os.listdir("/proc/self/fd")) <= files + connections.MAX_CONNECTIONS
+    quota = await Quota.objects.aget()
+    holds = [hold async for hold in Hold.objects.all()]
+    assert {hold.state for hold in holds} == {"settled", "released"}
+    assert (quota.held, quota.running, quota.settled) == (0, 0, sum(hold.charged for hold in holds))
+    assert (await sync_to_async(ledger.check)()).exact
 
 
 def memory_kib() -> int:
