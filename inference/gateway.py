@@ -117,6 +117,9 @@ async def stream(
             if response.infer_response.outputs:
                 yield _outputs(response.infer_response, request.outputs)
     except grpc.aio.AioRpcError as error:
+        if INTERNAL_TO_GRPC in _details(error):
+            # What was to be sent could not be, since the call had ended before.
+            raise (_late(timeout) if not call.time_remaining() else _away()) from error
         raise _failure(error, timeout) from error
     finally:
         call.cancel()
@@ -307,16 +310,11 @@ def _failure(
     if STUB_DIED.search(details):
         return _stopped()
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return DeadlineExceeded(
-            f"The model did not answer within {timeout:g} seconds. Try again later, or with less input.",
-            retry_after_ms=RETRY_AFTER_MS,
-        )
+        return _late(timeout)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in details:
         return InferenceFailed(f"The model's answer is larger than {MAX_ANSWER_BYTES} bytes. Ask for less at a time.")
     if code in UNAVAILABLE or re.match(r"Received RST_STREAM|Stream removed", details):
-        return ModelUnavailable(
-            "The model cannot be reached at the moment. Try again shortly.", retry_after_ms=RETRY_AFTER_MS
-        )
+        return _away()
     kind = InputRefused if code is grpc.StatusCode.INVALID_ARGUMENT else InferenceFailed
     return kind(f"{refusal}: {readable(details)}")
 
@@ -337,10 +335,25 @@ def _not_loaded() -> ModelBroken:
     return ModelBroken("The model is not loaded yet. Try again in a moment.", retry_after_ms=RETRY_AFTER_MS)
 
 
+def _away() -> ModelUnavailable:
+    return ModelUnavailable(
+        "The model cannot be reached at the moment. Try again shortly.", retry_after_ms=RETRY_AFTER_MS
+    )
+
+
+def _late(timeout: float) -> DeadlineExceeded:
+    return DeadlineExceeded(
+        f"The model did not answer within {timeout:g} seconds. Try again later, or with less input.",
+        retry_after_ms=RETRY_AFTER_MS,
+    )
+
+
 def _stopped() -> ModelBroken:
     return ModelBroken("The model has stopped and is being restarted.", retry_after_ms=RETRY_AFTER_MS)
 
 
+# grpc.aio's own word for a call of which it does not know how it ended.
+INTERNAL_TO_GRPC = "Internal error from Core"
 STUB_DIED = re.compile(r"[Ss]tub process .*(not healthy|unhealthy)")
 # How a model that streams says that it is the input that is wrong (inference/backends/generator).
 REFUSED = "Invalid argument: "

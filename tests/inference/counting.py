@@ -47,9 +47,10 @@ class TritonPythonModel:
             sender.send(self.answer(given, tokens, parameters))
         sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
         if "journal" in parameters:
-            with open(parameters["journal"] + ".new", "w") as file:
+            fresh = f"{parameters['journal']}.{threading.get_ident()}"
+            with open(fresh, "w") as file:
                 json.dump({"given": given, "cancelled": cancelled}, file)
-            os.rename(parameters["journal"] + ".new", parameters["journal"])
+            os.rename(fresh, parameters["journal"])
 
     def answer(self, number, tokens, parameters):
         text = np.array([b"x" * parameters.get("payload", 0)], dtype=np.object_)
