@@ -6,8 +6,8 @@ A prompt is read in pieces, one between two steps, so that those who are being a
 import threading
 from collections import deque
 
-# What reads a prompt of this length takes about as long as a few steps.
-PIECE_TOKENS = 64
+# To read so many takes about as long as two steps of a full house.
+PIECE_TOKENS = 32
 # Whether a caller has left is a question to another process: not at every step.
 STEPS_BETWEEN_QUESTIONS = 4
 
