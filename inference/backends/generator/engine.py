@@ -16,6 +16,10 @@ class Full(Exception):
     """As many wait as may."""
 
 
+class Stopping(Exception):
+    """The engine ends, and with it whatever was not over."""
+
+
 class Sequence:
     """One answer on its way: the prompt, then what was drawn.
 
@@ -78,7 +82,7 @@ class Engine:
                 self.step()
             except Exception as error:  # of the network itself: what it was to answer is lost, what comes may work
                 self.fail_all(error)
-        self.fail_all(ConnectionAbortedError("the model is being unloaded"))
+        self.fail_all(Stopping())
 
     def wait_for_work(self):
         with self.changed:

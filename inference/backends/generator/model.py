@@ -20,7 +20,7 @@ import os
 import numpy as np
 import tokenizers
 import triton_python_backend_utils as pb_utils
-from engine import Engine, Full, Sequence
+from engine import Engine, Full, Sequence, Stopping
 from network import Network
 from prompts import ChatTemplate, Refused, read_options
 from sampling import Sampler
@@ -79,9 +79,9 @@ class TritonPythonModel:
             try:
                 self.engine.submit(self.sequence(request, sender))
             except Refused as error:
-                fail(sender, f"{error}.", pb_utils.TritonError.INVALID_ARG)
+                refuse(sender, f"{error}.")
             except Full:
-                fail(sender, "too many requests wait for this model", pb_utils.TritonError.UNAVAILABLE)
+                be_unavailable(sender, "too many requests wait for this model.")
             except Exception as error:  # one request's failure, whatever it is, must not become another's
                 fail(sender, str(error), pb_utils.TritonError.INTERNAL)
 
@@ -149,8 +149,21 @@ class Caller:
         return True
 
     def fail(self, error):
-        gone = isinstance(error, ConnectionAbortedError)
-        fail(self.sender, str(error), pb_utils.TritonError.UNAVAILABLE if gone else pb_utils.TritonError.INTERNAL)
+        if isinstance(error, Stopping):
+            be_unavailable(self.sender, "the model is being unloaded.")
+        else:
+            fail(self.sender, str(error), pb_utils.TritonError.INTERNAL)
+
+
+# A stream carries an error's words and not its code, so that these have to say which kind it is.
+
+
+def refuse(sender, message):
+    fail(sender, f"Invalid argument: {message}", pb_utils.TritonError.INVALID_ARG)
+
+
+def be_unavailable(sender, message):
+    fail(sender, f"Unavailable: {message}", pb_utils.TritonError.UNAVAILABLE)
 
 
 def fail(sender, message, code):
