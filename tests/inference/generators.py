@@ -1,5 +1,6 @@
 """A small language model (demo/build/babbler.py), made once, put up as a publisher would, and asked at Triton."""
 
+import importlib.util
 import io
 import json
 import zipfile
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import ModuleType
 from typing import Any
 
 from demo import llm
@@ -18,6 +20,17 @@ from inference.tensors import Datatype, InferenceRequest, Tensor
 from marketplace.access import Principal
 
 PATIENCE = 60.0
+BACKEND = Path(__file__).parents[2] / "inference" / "backends" / "generator"
+
+
+def backend(name: str) -> ModuleType:
+    """A module of the backend, which is no package: Triton's Python imports from its folder."""
+    spec = importlib.util.spec_from_file_location(f"generator_{name}", BACKEND / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @cache
