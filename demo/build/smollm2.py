@@ -28,27 +28,27 @@ CONTROL_TOKEN = 3
 
 def build(destination: Path) -> None:
     """Writes the archive, 160 MB, to the file `destination`. Raises FileNotFoundError without the package."""
-    source = GGUFReader(_file())
-    shape = _shape(source)
-    network = graphs.serialized(llama.network(shape, weights(source, shape)))
-    tokens = _field(source, "tokenizer.ggml.tokens")
-    end = int(_field(source, "tokenizer.ggml.eos_token_id"))
+    read = GGUFReader(source())
+    shape = shape_of(read)
+    network = graphs.serialized(llama.network(shape, weights(read, shape)))
+    tokens = _field(read, "tokenizer.ggml.tokens")
+    end = int(_field(read, "tokenizer.ggml.eos_token_id"))
     settings = {
         "context_length": shape.context_length,
         "slots": SLOTS,
-        "eos_token_ids": [end, int(_field(source, "tokenizer.ggml.unknown_token_id"))],
-        "bos_token": tokens[int(_field(source, "tokenizer.ggml.bos_token_id"))],
+        "eos_token_ids": [end, int(_field(read, "tokenizer.ggml.unknown_token_id"))],
+        "bos_token": tokens[int(_field(read, "tokenizer.ggml.bos_token_id"))],
         "eos_token": tokens[end],
-        "chat_template": _field(source, "tokenizer.chat_template"),
+        "chat_template": _field(read, "tokenizer.chat_template"),
         "temperature": TEMPERATURE,
         "top_p": TOP_P,
     }
     fresh = destination.with_suffix(".new")
-    generator.write(fresh, network=network, tokenizer=_tokenizer(source).encode(), settings=settings)
+    generator.write(fresh, network=network, tokenizer=_tokenizer(read).encode(), settings=settings)
     fresh.replace(destination)
 
 
-def _file() -> Path:
+def source() -> Path:
     package = find_spec(PACKAGE)
     if package is None or package.origin is None:
         raise FileNotFoundError(f"{PACKAGE} is not installed: make demo-llm")
@@ -59,7 +59,7 @@ def _field(source: GGUFReader, name: str) -> Any:
     return source.fields[name].contents()
 
 
-def _shape(source: GGUFReader) -> llama.Shape:
+def shape_of(source: GGUFReader) -> llama.Shape:
     def number(name: str) -> Any:
         return _field(source, f"llama.{name}")
 
