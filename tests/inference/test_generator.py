@@ -1,7 +1,9 @@
 """Text from a language model on Triton: in one batch with others, and as if there were none."""
 
 import asyncio
+import io
 import json
+import zipfile
 from collections.abc import Iterator
 from contextlib import aclosing
 from typing import Any
@@ -277,3 +279,11 @@ class TestRefusals:
     async def test_a_tokenizer_that_is_not_byte_level_does_not_load(self, deploy: Deploy) -> None:
         with pytest.raises(InferenceFailed, match="byte-level"):
             await deploy(generators.altered({"tokenizer.json": words("the")}), "ensemble")
+
+    async def test_a_tokenizer_of_another_model_does_not_load(self, deploy: Deploy) -> None:
+        with zipfile.ZipFile(io.BytesIO(generators.archive())) as packed:
+            tokenizer = json.loads(packed.read("generator/tokenizer.json"))
+        tokenizer["model"]["vocab"] |= {"x" * length: 300 + length for length in range(2, 12)}
+
+        with pytest.raises(InferenceFailed, match="more tokens than model.onnx"):
+            await deploy(generators.altered({"tokenizer.json": json.dumps(tokenizer).encode()}), "ensemble")

@@ -106,7 +106,12 @@ class Engine:
         if sequence is None:
             return
         piece = sequence.prompt[sequence.length : sequence.length + PIECE_TOKENS]
-        logits = self.network.read(piece, sequence.length)
+        try:
+            logits = self.network.read(piece, sequence.length)
+        except Exception as error:  # those who are being answered have no part in it
+            self.reading = None
+            sequence.listener.fail(error)
+            return
         sequence.length += len(piece)
         if sequence.length == len(sequence.prompt):
             self.reading = None
