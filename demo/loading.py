@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 
 from demo import llm
 from demo.build import minilm
@@ -62,8 +62,9 @@ class Credentials(NamedTuple):
 def load() -> list[str]:
     """Puts up what is missing, in one transaction, and keeps demo.json. Returns the models that are new."""
     path = settings.DATA_DIR / "demo.json"
-    kept = _read(path)
     with transaction.atomic():
+        _one_at_a_time()
+        kept = _read(path)
         principals = {slug: _principal(_tenant(slug)) for slug in TENANTS}
         passwords = {person.email: _account(person, kept.passwords.get(person.email)) for person in PEOPLE}
         api_keys = {slug: _api_key(principal, kept.api_keys.get(slug)) for slug, principal in principals.items()}
@@ -72,8 +73,14 @@ def load() -> list[str]:
         for entry in new:
             entry.publish(principals[PUBLISHER])
             _subscribe(principals[SUBSCRIBER], entry.name)
-    _write(path, Credentials(passwords, api_keys))
+        _write(path, Credentials(passwords, api_keys))
     return [f"{PUBLISHER}/{entry.name}" for entry in new]
+
+
+def _one_at_a_time() -> None:
+    """Until the transaction ends: `make demo-llm` may come while `make run` is loading the demo."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('demo'))")
 
 
 def _entries() -> list[Entry]:

@@ -328,6 +328,10 @@ def _stream_failure(message: str) -> ModelUnavailable | InferenceFailed:
     text = readable(message)
     if text.startswith(REFUSED):
         return InputRefused(f"The model refused: {text.removeprefix(REFUSED)}")
+    if text.startswith(BUSY):
+        return ModelUnavailable(
+            f"The model cannot answer now: {text.removeprefix(BUSY)} Try again shortly.", retry_after_ms=RETRY_AFTER_MS
+        )
     return InferenceFailed(f"The model failed: {text}")
 
 
@@ -355,8 +359,9 @@ def _stopped() -> ModelBroken:
 # grpc.aio's own word for a call of which it does not know how it ended.
 INTERNAL_TO_GRPC = "Internal error from Core"
 STUB_DIED = re.compile(r"[Ss]tub process .*(not healthy|unhealthy)")
-# How a model that streams says that it is the input that is wrong (inference/backends/generator).
+# How a model that streams says that it is the input that is wrong, or the moment (inference/backends/generator).
 REFUSED = "Invalid argument: "
+BUSY = "Unavailable: "
 
 UNAVAILABLE = frozenset(
     {

@@ -2,8 +2,8 @@
 
 Architecture (Touvron et al., 2023): RMSNorm before each part, rotary positions (Su et al., 2021), grouped-query
 attention (Ainslie et al., 2023), SwiGLU (Shazeer, 2020), one matrix for embedding and output. Weights are 8-bit
-integers with a scale for each 32 of a row, as in GGML's Q8_0; so are activations while they are multiplied. That keeps
-each row of a batch apart from the others, which a scale for a whole tensor (DynamicQuantizeLinear) would not.
+integers with a scale for each 32 or 16 of a row, as in GGML's Q8_0; so are activations while they are multiplied. That
+keeps each row of a batch apart from the others, which a scale for a whole tensor (DynamicQuantizeLinear) would not.
 """
 
 from collections.abc import Mapping
@@ -17,6 +17,8 @@ from onnx import NodeProto, TensorProto, helper
 from demo.build import graphs
 
 BLOCK = 32
+# Of what goes into the last matrix of a layer, a few numbers are far larger than the rest: fewer share their scale.
+OUTLIERS_BLOCK = 16
 INT32 = TensorProto.INT32
 
 
@@ -34,9 +36,9 @@ class Shape:
     epsilon: float
 
 
-def quantized(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[n, k] as bytes [n, k/32, 32], 128 for nought, and scales FP32 [n, k/32]."""
-    blocks = weight.astype(np.float32).reshape(len(weight), -1, BLOCK)
+def quantized(weight: np.ndarray, block: int = BLOCK) -> tuple[np.ndarray, np.ndarray]:
+    """[n, k] as bytes [n, k/block, block], 128 for nought, and scales FP32 [n, k/block]."""
+    blocks = weight.astype(np.float32).reshape(len(weight), -1, block)
     scales = np.abs(blocks).max(axis=-1) / 127
     steps = np.divide(blocks, scales[..., None], out=np.zeros_like(blocks), where=scales[..., None] != 0)
     return (np.rint(steps) + 128).astype(np.uint8), scales
@@ -102,9 +104,9 @@ class _Graph:
         self.nodes.append(helper.make_node(operator, list(inputs), list(results), **attributes))
         return results[0]
 
-    def dense(self, hidden: str, name: str, *, output: str | None = None) -> str:
+    def dense(self, hidden: str, name: str, *, block: int = BLOCK, output: str | None = None) -> str:
         if name not in self.constants:
-            self.constants[name], self.constants[f"{name}.scales"] = quantized(self.weights[name])
+            self.constants[name], self.constants[f"{name}.scales"] = quantized(self.weights[name], block)
         rows, blocks, _ = self.constants[name].shape
         return self.add(
             "MatMulNBits",
@@ -112,9 +114,9 @@ class _Graph:
             outputs=(output,) if output else (),
             domain=graphs.MICROSOFT,
             N=rows,
-            K=blocks * BLOCK,
+            K=blocks * block,
             bits=8,
-            block_size=BLOCK,
+            block_size=block,
             accuracy_level=4,
         )
 
@@ -150,7 +152,8 @@ class _Graph:
         self.constants.setdefault("halves", np.array([self.shape.feed_forward] * 2))
         self.add("Split", both, "halves", outputs=(gate, up), axis=-1)
         activated = self.add("Mul", gate, self.add("Sigmoid", gate))
-        return self.add("Add", hidden, self.dense(self.add("Mul", activated, up), f"{layer}.down"))
+        down = self.dense(self.add("Mul", activated, up), f"{layer}.down", block=OUTLIERS_BLOCK)
+        return self.add("Add", hidden, down)
 
     def logits(self, hidden: str) -> str:
         """Of the last position alone."""

@@ -11,12 +11,12 @@ import pytest
 from onnx import TensorProto, helper
 
 from inference import artifacts
-from inference.ensembles import read_ensemble
+from inference.ensembles import is_decoupled, read_ensemble
 from inference.formats import read_signature
 from inference.repository import triton_models
 from inference.tensors import Datatype, Signature, TensorSpec
 from marketplace.errors import ValidationProblem
-from tests.inference import graphs
+from tests.inference import generators, graphs
 from tests.inference.ensembles import TEXT, archive, described, pipeline, step, words
 
 HELLO = hashlib.sha256(b"hello").hexdigest()
@@ -133,6 +133,46 @@ class TestEnsemble:
         models = triton_models("018f-v1", "ensemble", pipeline(b"{}"), TEXT, load=7)
 
         assert [set(model.files) for model in models] == [{"7/tokenizer.json"}, {"7/ensemble"}]
+
+    def test_one_that_answers_many_times_is_a_single_step_and_loads_without_a_pipeline(self) -> None:
+        artifact = generators.archive()
+        [model] = triton_models("018f-v1", "ensemble", artifact, read_signature(artifact, "ensemble"), load=7)
+
+        assert is_decoupled(artifact, "ensemble")
+        assert (model.name, model.config["backend"]) == ("018f-v1", "generator")
+        assert model.config["model_transaction_policy"] == {"decoupled": True}
+        assert model.config["instance_group"] == [{"kind": "KIND_CPU", "count": 1}]
+        assert set(model.files) == {"7/model.onnx", "7/tokenizer.json", "7/generation.json"}
+
+    def test_others_answer_once(self) -> None:
+        models = triton_models("018f-v1", "ensemble", pipeline(b"{}"), TEXT)
+
+        assert not is_decoupled(pipeline(b"{}"), "ensemble")
+        assert not is_decoupled(graphs.add(), "onnx")
+        assert models[0].config["model_transaction_policy"] == {"decoupled": False}
+
+    @pytest.mark.parametrize("flaw", ["another step", "another name", "another shape"])
+    def test_one_that_answers_many_times_has_nothing_around_it(self, flaw: str) -> None:
+        with zipfile.ZipFile(io.BytesIO(generators.archive())) as packed:
+            described = json.loads(packed.read("ensemble.json"))
+            files = {name: packed.read(name) for name in packed.namelist() if name != "ensemble.json"}
+        generator = described["steps"][0]
+        if flaw == "another step":
+            described["steps"].append({**generator, "name": "second"})
+            files |= {name.replace("generator/", "second/"): content for name, content in files.items()}
+            described["steps"][1]["files"] = {file: f"second/{file}" for file in generator["files"]}
+        elif flaw == "another name":
+            described["inputs"] = [{**described["inputs"][0], "name": "prompt"}]
+            generator["input_map"] = {"text_input": "prompt"}
+        else:
+            described["inputs"] = [{**described["inputs"][0], "shape": [-1]}]
+        written = io.BytesIO()
+        with zipfile.ZipFile(written, "w") as zipped:
+            for name, content in {"ensemble.json": json.dumps(described), **files}.items():
+                zipped.writestr(name, content)
+
+        with pytest.raises(ValidationProblem, match="a step with the backend generator is its only one"):
+            read_ensemble(written.getvalue())
 
     @pytest.mark.parametrize(
         "changes",

@@ -6,14 +6,18 @@ A prompt is read in pieces, one between two steps, so that those who are being a
 import threading
 from collections import deque
 
-# What reads a prompt of this length takes about as long as a few steps.
-PIECE_TOKENS = 64
+# To read so many takes about as long as two steps of a full house.
+PIECE_TOKENS = 32
 # Whether a caller has left is a question to another process: not at every step.
 STEPS_BETWEEN_QUESTIONS = 4
 
 
 class Full(Exception):
     """As many wait as may."""
+
+
+class Stopping(Exception):
+    """The engine ends, and with it whatever was not over."""
 
 
 class Sequence:
@@ -78,7 +82,7 @@ class Engine:
                 self.step()
             except Exception as error:  # of the network itself: what it was to answer is lost, what comes may work
                 self.fail_all(error)
-        self.fail_all(ConnectionAbortedError("the model is being unloaded"))
+        self.fail_all(Stopping())
 
     def wait_for_work(self):
         with self.changed:
@@ -102,7 +106,12 @@ class Engine:
         if sequence is None:
             return
         piece = sequence.prompt[sequence.length : sequence.length + PIECE_TOKENS]
-        logits = self.network.read(piece, sequence.length)
+        try:
+            logits = self.network.read(piece, sequence.length)
+        except Exception as error:  # those who are being answered have no part in it
+            self.reading = None
+            sequence.listener.fail(error)
+            return
         sequence.length += len(piece)
         if sequence.length == len(sequence.prompt):
             self.reading = None

@@ -20,7 +20,7 @@ import os
 import numpy as np
 import tokenizers
 import triton_python_backend_utils as pb_utils
-from engine import Engine, Full, Sequence
+from engine import Engine, Full, Sequence, Stopping
 from network import Network
 from prompts import ChatTemplate, Refused, read_options
 from sampling import Sampler
@@ -65,6 +65,8 @@ class TritonPythonModel:
             tokens = {name: self.settings.get(name, "") for name in ("bos_token", "eos_token")}
             self.template = ChatTemplate(self.settings["chat_template"], max_characters=self.max_prompt_bytes, **tokens)
         network = Network(os.path.join(folder, "model.onnx"), slots=slots, context_length=self.context_length)
+        if self.tokenizer.get_vocab_size() > network.vocabulary:
+            raise pb_utils.TritonModelException("tokenizer.json has more tokens than model.onnx")
         self.engine = Engine(
             network,
             vocabulary,
@@ -79,9 +81,9 @@ class TritonPythonModel:
             try:
                 self.engine.submit(self.sequence(request, sender))
             except Refused as error:
-                fail(sender, f"{error}.", pb_utils.TritonError.INVALID_ARG)
+                refuse(sender, f"{error}.")
             except Full:
-                fail(sender, "too many requests wait for this model", pb_utils.TritonError.UNAVAILABLE)
+                be_unavailable(sender, "too many requests wait for this model.")
             except Exception as error:  # one request's failure, whatever it is, must not become another's
                 fail(sender, str(error), pb_utils.TritonError.INTERNAL)
 
@@ -149,8 +151,21 @@ class Caller:
         return True
 
     def fail(self, error):
-        gone = isinstance(error, ConnectionAbortedError)
-        fail(self.sender, str(error), pb_utils.TritonError.UNAVAILABLE if gone else pb_utils.TritonError.INTERNAL)
+        if isinstance(error, Stopping):
+            be_unavailable(self.sender, "the model is being unloaded.")
+        else:
+            fail(self.sender, str(error), pb_utils.TritonError.INTERNAL)
+
+
+# A stream carries an error's words and not its code, so that these have to say which kind it is.
+
+
+def refuse(sender, message):
+    fail(sender, f"Invalid argument: {message}", pb_utils.TritonError.INVALID_ARG)
+
+
+def be_unavailable(sender, message):
+    fail(sender, f"Unavailable: {message}", pb_utils.TritonError.UNAVAILABLE)
 
 
 def fail(sender, message, code):
