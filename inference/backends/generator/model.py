@@ -16,6 +16,7 @@ project.
 import contextlib
 import json
 import os
+import weakref
 
 import numpy as np
 import tokenizers
@@ -52,6 +53,7 @@ class TritonPythonModel:
         folder = pb_utils.get_model_dir()
         with open(os.path.join(folder, "generation.json"), encoding="utf-8") as file:
             self.settings = json.load(file)
+        self.callers = weakref.WeakValueDictionary()  # by the ids of their requests
         self.context_length, slots = self.settings["context_length"], self.settings["slots"]
         self.tokenizer = tokenizers.Tokenizer.from_file(os.path.join(folder, "tokenizer.json"))
         # What a tokenizer.json says of padding and truncation belongs to its training.
@@ -78,6 +80,12 @@ class TritonPythonModel:
     def execute(self, requests):
         for request in requests:
             sender = request.get_response_sender()
+            stop = json.loads(request.parameters()).get("stop_request")
+            if stop is not None:
+                if caller := self.callers.get(stop):
+                    caller.stopped = True
+                sender.send(flags=FINAL)
+                continue
             try:
                 self.engine.submit(self.sequence(request, sender))
             except Refused as error:
@@ -104,13 +112,15 @@ class TritonPythonModel:
             raise Refused(
                 f"the prompt has {len(prompt)} tokens, and prompt and answer together may have {room}: shorten it"
             )
+        caller = Caller(sender, set(request.requested_output_names()), len(prompt))
+        self.callers[request.request_id()] = caller
         return Sequence(
             prompt,
             limit=min(room - len(prompt), options.max_tokens or room),
             sampler=Sampler(options.temperature, options.top_p, options.seed),
             text=Text(options.stop),
             stream=options.stream,
-            listener=Caller(sender, set(request.requested_output_names()), len(prompt)),
+            listener=caller,
         )
 
     def prompt(self, request, *, chat):
@@ -133,6 +143,7 @@ class Caller:
         self.sender = sender
         self.wanted = wanted
         self.prompt_tokens = prompt_tokens
+        self.stopped = False  # by a request of its caller's
 
     def deliver(self, text, tokens, reason):
         outputs = {
@@ -145,7 +156,7 @@ class Caller:
         self.sender.send(pb_utils.InferenceResponse(tensors), flags=FINAL if reason else 0)
 
     def has_left(self):
-        if not self.sender.is_cancelled():
+        if not self.stopped and not self.sender.is_cancelled():
             return False
         fail(self.sender, "nobody waits for the answer", pb_utils.TritonError.CANCELLED)
         return True
