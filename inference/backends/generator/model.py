@@ -65,10 +65,13 @@ class TritonPythonModel:
         self.template = None
         if self.settings.get("chat_template"):
             tokens = {name: self.settings.get(name, "") for name in ("bos_token", "eos_token")}
-            self.template = ChatTemplate(self.settings["chat_template"], max_characters=self.max_prompt_bytes, **tokens)
+            special = [each.content for each in self.tokenizer.get_added_tokens_decoder().values() if each.special]
+            self.template = ChatTemplate(
+                self.settings["chat_template"], max_characters=self.max_prompt_bytes, special=special, **tokens
+            )
         network = Network(os.path.join(folder, "model.onnx"), slots=slots, context_length=self.context_length)
-        if self.tokenizer.get_vocab_size() > network.vocabulary:
-            raise pb_utils.TritonModelException("tokenizer.json has more tokens than model.onnx")
+        if len(vocabulary) > network.vocabulary:
+            raise pb_utils.TritonModelException("tokenizer.json has tokens that the network does not know")
         self.engine = Engine(
             network,
             vocabulary,
