@@ -3,11 +3,13 @@
 import json
 from collections.abc import Iterable, Mapping
 from itertools import chain
+from math import prod
+from struct import unpack
 
 import numpy as np
 
 from inference.tensors import Datatype, Tensor
-from inference.tensors.datatypes import STORAGE, bfloat16_values
+from inference.tensors.datatypes import FORMATS, STORAGE, bfloat16_values
 from inference.tensors.tensor import strings
 from marketplace.edge import Headers
 
@@ -51,7 +53,10 @@ def _data(tensor: Tensor) -> str:
     """The elements, flat: floats as the doubles that they are exactly, NaN and infinity by name, as Triton has them."""
     if tensor.datatype is Datatype.BYTES:
         return _values([text.decode(errors="surrogateescape") for text in strings(tensor.content)])
-    values = np.frombuffer(tensor.content, dtype=STORAGE[tensor.datatype])
     if tensor.datatype is Datatype.BF16:
-        return _values(bfloat16_values(values).tolist())
-    return _values(values.tolist())
+        return _values(bfloat16_values(np.frombuffer(tensor.content, dtype=STORAGE[Datatype.BF16])).tolist())
+    elements = [*unpack(f"<{prod(tensor.shape)}{FORMATS[tensor.datatype]}", tensor.content)]
+    # What Python writes is JSON but for True, False, nan and inf; for few numbers the encoder takes several times as
+    # long.
+    written = repr(elements)
+    return _values(elements) if tensor.datatype is Datatype.BOOL or "n" in written else written.replace(" ", "")
