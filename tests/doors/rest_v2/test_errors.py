@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import time
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from inference.models import Deployment, DeploymentStatus
 from marketplace.access import TenantRole
 from tests.doors.rest_v2.messages import HEADER_LENGTH, direct, message, ours, output, tensor
-from tests.doors.site import Server, Site
+from tests.doors.site import PATIENCE, Server, Site
 
 ADD = "openlab/add"
 A = tensor("A", "FP32", [1], [1.5])
@@ -349,3 +350,25 @@ def test_a_role_that_may_not_call_still_sees_what_there_is(site: Site) -> None:
     billing = site.customer(ADD, role=TenantRole.BILLING)
 
     assert post(site, "/v2/repository/index", **site.headers(billing)).json()[0]["name"] == ADD
+
+
+# ---------------------------------------------------------------- callers who leave
+
+
+def test_a_caller_who_hangs_up_is_not_charged(site: Site) -> None:
+    key = site.customer("openlab/slow")
+    body, headers = message([tensor("turns", "INT64", [1], [100_000])])
+
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(
+            f"{site.url}/v2/models/openlab/slow/infer",
+            content=body,
+            headers={**headers, **site.headers(key)},
+            timeout=httpx.Timeout(10, read=0.5),
+            verify=False,
+        )
+
+    deadline = time.monotonic() + PATIENCE
+    while [hold.state for hold in site.holds(key)] == ["held"] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert [(hold.state, hold.released_because) for hold in site.holds(key)] == [("released", "CANCELLED")]
