@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 
 from inference.callers import invoke_by_key, principal_by_secret
 from inference.dataplane import describe
+from inference.dataplane.memory import LARGE, room_for
 from inference.invocation import Invocation
 from inference.tensors import Tensor
 from marketplace.access import Principal
@@ -42,8 +43,6 @@ Answer = tuple[int, Headers, bytes]
 
 # A tensor of the largest size still fits, and what describes it.
 MAX_BODY_BYTES = 90 * 1024 * 1024
-# Nothing larger is read of somebody whose key has not been looked up.
-MAX_UNKNOWN_BODY_BYTES = 1024 * 1024
 MAX_INDEX_BODY_BYTES = 4096
 
 _JSON: Headers = [errors.JSON]
@@ -193,17 +192,27 @@ async def _infer(incoming: Incoming, ref: str, number: int | None) -> Answer | N
     secret = incoming.secret
     if secret is None:
         raise _no_key()
-    declared = incoming.headers.get(b"content-length", b"")
-    if not declared.isdigit() or int(declared[:18]) > MAX_UNKNOWN_BODY_BYTES:
+    size = _declared(incoming)
+    if size > LARGE:
+        # Not read of somebody unknown.
         await principal_by_secret(secret)
-    content = await incoming.body(MAX_BODY_BYTES)
-    encoding = (incoming.text(b"content-encoding") or "identity").strip().lower()
-    if encoding != "identity":
+    with room_for(size):
+        content = await incoming.body(MAX_BODY_BYTES)
+        encoding = (incoming.text(b"content-encoding") or "identity").strip().lower()
+        if encoding == "identity":
+            return await unless_gone(incoming.receive, _called(incoming, secret, ref, number, content))
         if encoding not in ENCODINGS:
             supported = (b"accept-encoding", ", ".join(ENCODINGS).encode())
             return 501, [errors.JSON, supported], errors.body("Unsupported compression type")
         content = await inflated(content, encoding, MAX_BODY_BYTES)
-    return await unless_gone(incoming.receive, _called(incoming, secret, ref, number, content))
+        with room_for(len(content)):
+            return await unless_gone(incoming.receive, _called(incoming, secret, ref, number, content))
+
+
+def _declared(incoming: Incoming) -> int:
+    """The body's size, at most: a larger one is refused before it is read."""
+    length = incoming.headers.get(b"content-length", b"")
+    return min(int(length[:18]), MAX_BODY_BYTES) if length.isdigit() else MAX_BODY_BYTES
 
 
 async def _called(incoming: Incoming, secret: str, ref: str, number: int | None, content: bytes) -> Answer:
