@@ -159,6 +159,7 @@ def test_a_deadline_that_passes_ends_the_call_and_nothing_is_charged(site: Site)
     answer = ours(site, "openlab/slow", *message([turns], parameters={"timeout": 50_000}), who=key)
 
     assert answer.status == 504
+    assert "within 0.0" in answer.message["error"]
     assert [hold.charged for hold in site.holds(key)] == [0]
 
 

@@ -137,3 +137,16 @@ class TestModel:
 
         assert told("openlab/story") == ("", True)
         assert told("openlab/steps") == ("ensemble", False)
+
+
+def test_counters_of_several_servers_are_added_up() -> None:
+    def counters(calls: int, last: int) -> dict[str, Any]:
+        return {
+            "name": "x",
+            "version": "7",
+            "last_inference": last,
+            "inference_count": calls,
+            "inference_stats": {"success": {"count": calls, "ns": calls * 100}},
+        }
+
+    assert describe._added_up([counters(1, 50), counters(2, 40), counters(3, 0)]) == counters(6, 50)
