@@ -4,6 +4,7 @@ from django.utils.translation import gettext as _
 
 from inference.callers import as_caller, place_of
 from inference.invocation import invoke
+from inference.oip import ModelInferRequest
 from marketplace.access import ANONYMOUS, Permission, Principal
 from marketplace.errors import IdempotencyConflict
 
@@ -16,7 +17,7 @@ async def model_infer(context: Context, caller: Caller) -> bytes:
     with place_of(secret):
         # Nothing of a stranger's is read, however large it is.
         await as_caller(secret, _welcomed)
-        message = parsed(await read(context))
+        message = parsed(ModelInferRequest, await read(context))
         call = call_of(message)
         call["timeout"] = sooner(call["timeout"], context.time_remaining())
         call["idempotency_key"] = caller.idempotency_key

@@ -2,26 +2,29 @@
 
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from django.utils.translation import gettext as _
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from inference.oip import InferTensorContents, ModelInferRequest, ModelInferResponse
 from inference.tensors import RawTensor, Tensor
 from marketplace.errors import InferenceFailed, NotFound, ValidationProblem
+
+M = TypeVar("M", bound=Message)
 
 MOST_VERSION = 2**31 - 1
 FINAL_ASKED = "triton_enable_empty_final_response"
 FINAL = "triton_final_response"
 
 
-def parsed(content: bytes) -> ModelInferRequest:
+def parsed(kind: type[M], content: bytes) -> M:
     """Raises InferenceFailed, whose status is Triton's own for what is no message."""
     try:
-        return ModelInferRequest.FromString(content)
+        message: M = kind.FromString(content)
     except DecodeError as error:
-        raise InferenceFailed(_("This is not a ModelInferRequest of the Open Inference Protocol.")) from error
+        raise InferenceFailed(_("This is not a message of the Open Inference Protocol.")) from error
+    return message
 
 
 def call_of(message: ModelInferRequest) -> dict[str, Any]:

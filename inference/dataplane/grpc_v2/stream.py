@@ -112,7 +112,7 @@ class _Stream:
     async def _answer(self, content: bytes, turn: _Turn) -> None:
         message = ModelInferRequest()
         try:
-            message = parsed(content)
+            message = parsed(ModelInferRequest, content)
             await self._infer(message, turn)
         except MarketplaceError as error:
             if self._caller.wants_statuses:
