@@ -52,9 +52,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     now = datetime.datetime.now(datetime.UTC)
     public, serial, year = key.public_key(), x509.random_serial_number(), datetime.timedelta(days=365)
     signed = (
-        x509.CertificateBuilder(
-            name, name, key.public_key(), x509.random_serial_number(), now, now.replace(year=now.year + 1)
-        )
+        x509.CertificateBuilder(name, name, public, serial, now, now + year)
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(HOST))]), critical=False)
         .sign(key, hashes.SHA256())
     )
