@@ -1,7 +1,7 @@
 """ASGI: what is asked by path and method, and its answer."""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 
 from inference.callers import invoke_by_key, principal_by_secret
 from inference.dataplane import describe
+from inference.dataplane.classification import check_classes, with_classes
 from inference.dataplane.memory import LARGE, room_for
 from inference.invocation import Invocation
 from inference.tensors import Tensor
@@ -36,7 +37,6 @@ from marketplace.errors import (
 from marketplace.metering.connections import out_of_reach
 
 from . import answers, errors, requests
-from .classification import check_rankable, classified
 from .compression import ENCODINGS, accepted, deflated, inflated
 
 Answer = tuple[int, Headers, bytes]
@@ -223,7 +223,7 @@ async def _called(incoming: Incoming, secret: str, ref: str, number: int | None,
     else:
         request = requests.read(content, header_length)
     if request.classes:
-        await _check_classes(request, await principal_by_secret(secret), ref, number)
+        await check_classes(request.classes, await principal_by_secret(secret), ref, number)
     try:
         done = await invoke_by_key(
             secret,
@@ -251,27 +251,12 @@ async def _called(incoming: Incoming, secret: str, ref: str, number: int | None,
     return 200, [*own, (b"content-encoding", wanted.encode())], await deflated(answered, wanted)
 
 
-async def _check_classes(request: requests.Request, principal: Principal, ref: str, number: int | None) -> None:
-    """What cannot be ranked is refused before it is charged."""
-    signature = await describe.signature(principal, ref, number)
-    for spec in signature.outputs:
-        if spec.name in request.classes:
-            check_rankable(spec.name, spec.datatype)
-
-
-async def _outputs(done: Invocation, request: requests.Request) -> list[Tensor]:
+async def _outputs(done: Invocation, request: requests.Request) -> Sequence[Tensor]:
     if done.outputs is None:
         raise IdempotencyConflict(
             _("This call was answered and charged before, and its answer is kept no longer. Use a new key.")
         )
-    if not request.classes:
-        return list(done.outputs)
-    return [
-        classified(tensor, request.classes[tensor.name], await describe.labels(done.version, tensor.name))
-        if tensor.name in request.classes
-        else tensor
-        for tensor in done.outputs
-    ]
+    return await with_classes(done.outputs, request.classes, done.version)
 
 
 # ---------------------------------------------------------------- who asks, and plain answers

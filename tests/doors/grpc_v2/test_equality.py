@@ -9,6 +9,7 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from inference.oip import ModelInferRequest, ModelInferResponse
 from inference.tensors import Datatype, Tensor, parse
+from marketplace.catalog.models import MLModel
 from tests.doors.grpc_v2.calls import bearer
 from tests.doors.rest_v2.test_equality import DATATYPES, IDENTITY, content, example, tensors
 from tests.doors.site import Site
@@ -92,3 +93,39 @@ async def test_demo_models_answer_as_on_triton(site: Site, stub: Any, model: str
     answer = await same(site, stub, asked(f"openlab/{model}", inputs))
 
     assert answer.raw_output_contents
+
+
+@pytest.mark.parametrize("most", [2, 100])
+async def test_classes_are_named_as_triton_names_them(site: Site, stub: Any, most: int) -> None:
+    inputs = [
+        parse(each["name"], Datatype(each["datatype"]), each["shape"], data=each["data"], path="input.inputs.0")
+        for each in example("digits")
+    ]
+    message = asked("openlab/digits", inputs)
+    message.outputs.add(name=site.records(lambda: _output("openlab/digits")))
+    message.outputs[0].parameters["classification"].int64_param = most
+
+    answer = await stub.ModelInfer(message, metadata=bearer(site.keys["subscriber"]))
+
+    message.model_name = site.version("openlab/digits").triton_name
+    async with grpc.aio.insecure_channel(site.triton_grpc) as channel:
+        tritons = await GRPCInferenceServiceStub(channel).ModelInfer(message)
+    assert [(each.datatype, each.shape) for each in answer.outputs] == [
+        (each.datatype, each.shape) for each in tritons.outputs
+    ]
+    # Triton has not been told what the classes are called.
+    ours, theirs = _strings(answer.raw_output_contents[0]), _strings(tritons.raw_output_contents[0])
+    assert [text.split(":")[:2] for text in ours] == [text.split(":") for text in theirs]
+
+
+def _output(ref: str) -> str:
+    return str(MLModel.objects.by_ref(ref).get().live_version.tensors.get(direction="OUTPUT").name)
+
+
+def _strings(content: bytes) -> list[str]:
+    texts = []
+    while content:
+        size = int.from_bytes(content[:4], "little")
+        texts.append(content[4 : 4 + size].decode())
+        content = content[4 + size :]
+    return texts

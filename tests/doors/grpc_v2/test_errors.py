@@ -123,7 +123,7 @@ def with_both() -> ModelInferRequest:
 
 
 WRONG = {
-    "unknown version": (question(model_version="2"), "version"),
+    "unknown version": (question(model_version="2"), "model_name"),
     "version that cannot be": (question(model_version="9" * 30), "model_version"),
     "version that is no number": (question(model_version="latest"), "model_version"),
     "unknown input": (changed(name="Z"), "inputs.0.name"),
@@ -160,6 +160,7 @@ async def test_what_is_wrong_with_a_request_has_tritons_status_and_names_its_fie
 
     assert refused.code.name == ("NOT_FOUND" if case in NOT_FOUND else "INVALID_ARGUMENT")
     assert refused.field == field
+    assert refused.message.startswith(f"{field}: ")
     assert len(site.holds("subscriber")) == before
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inference.dataplane.grpc_v2.messages import call_of
+from inference.dataplane.grpc_v2.messages import question_of
 from inference.oip import ModelInferRequest
 from marketplace.errors import ValidationProblem
 
@@ -36,13 +36,13 @@ KINDS: dict[str, tuple[str, list[Any], str]] = {
 def test_numbers(datatype: str) -> None:
     field, values, storage = KINDS[datatype]
 
-    [tensor] = call_of(asked(datatype, field, values))["inputs"]
+    [tensor] = question_of(asked(datatype, field, values)).call["inputs"]
 
     assert tensor.content == np.array(values, storage).tobytes()
 
 
 def test_strings_are_each_behind_their_length() -> None:
-    [tensor] = call_of(asked("BYTES", "bytes_contents", [b"", b"ab", b"\0"]))["inputs"]
+    [tensor] = question_of(asked("BYTES", "bytes_contents", [b"", b"ab", b"\0"])).call["inputs"]
 
     assert tensor.content == b"\0\0\0\0" + b"\2\0\0\0ab" + b"\1\0\0\0\0"
 
@@ -50,7 +50,7 @@ def test_strings_are_each_behind_their_length() -> None:
 @pytest.mark.parametrize(("datatype", "value"), [("INT8", 128), ("INT16", -(2**15) - 1), ("UINT8", 256)])
 def test_a_number_that_does_not_fit_is_refused(datatype: str, value: int) -> None:
     with pytest.raises(ValidationProblem) as problem:
-        call_of(asked(datatype, KINDS[datatype][0], [value]))
+        question_of(asked(datatype, KINDS[datatype][0], [value]))
 
     assert problem.value.path == f"input.inputs.0.contents.{KINDS[datatype][0]}"
 
@@ -65,7 +65,7 @@ def test_parameters_of_every_kind_are_passed_on_and_tritons_own_are_kept() -> No
     message.parameters["timeout"].int64_param = 1_500_000
     message.parameters["triton_enable_empty_final_response"].bool_param = True
 
-    call = call_of(message)
+    call = question_of(message).call
 
     assert call["parameters"] == {"yes": True, "count": -3, "more": 3, "share": 0.5, "text": "é"}
     assert call["timeout"] == 1.5
@@ -76,4 +76,4 @@ def test_an_output_that_is_asked_for_twice_is_asked_for_once() -> None:
     for name in ("SUM", "OTHER", "SUM"):
         message.outputs.add(name=name)
 
-    assert call_of(message)["outputs"] == ["SUM", "OTHER"]
+    assert question_of(message).call["outputs"] == ["SUM", "OTHER"]
