@@ -23,7 +23,7 @@ async def check_classes(classes: Mapping[str, int], principal: Principal, ref: s
     signature = await describe.signature(principal, ref, number)
     for spec in signature.outputs:
         if spec.name in classes:
-            _check_rankable(spec.name, spec.datatype)
+            check_rankable(spec.name, spec.datatype)
 
 
 async def with_classes(
@@ -33,23 +33,23 @@ async def with_classes(
     if not classes:
         return outputs
     return [
-        _classified(tensor, classes[tensor.name], await describe.labels(version, tensor.name))
+        classified(tensor, classes[tensor.name], await describe.labels(version, tensor.name))
         if tensor.name in classes
         else tensor
         for tensor in outputs
     ]
 
 
-def _check_rankable(name: str, datatype: Datatype) -> None:
+def check_rankable(name: str, datatype: Datatype) -> None:
     if datatype in _UNRANKED:
         raise ValidationProblem(
             f"class result not available for output due to unsupported type '{datatype}'", path=f"input.outputs.{name}"
         )
 
 
-def _classified(tensor: Tensor, most: int, labels: Sequence[str]) -> Tensor:
+def classified(tensor: Tensor, most: int, labels: Sequence[str]) -> Tensor:
     """At most `most` classes, the largest value first; of equal ones, the first."""
-    _check_rankable(tensor.name, tensor.datatype)
+    check_rankable(tensor.name, tensor.datatype)
     values = np.frombuffer(tensor.content, dtype=STORAGE[tensor.datatype])
     # Sorted backwards and turned round, so that equal values keep their order; NaN is the largest of all.
     order = (len(values) - 1 - np.argsort(values[::-1], kind="stable"))[::-1][:most]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from inference.dataplane.rest_v2.classification import check_rankable, classified
+from inference.dataplane.classification import check_rankable, classified
 from inference.tensors import Datatype, Tensor
 from inference.tensors.datatypes import STORAGE
 from marketplace.errors import ValidationProblem
