@@ -4,6 +4,7 @@ A string is `value:index`, or `value:index:label` where the publisher named the 
 for models without a batch dimension of its own, which all of ours are to it: one ranking over the whole tensor.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -33,7 +34,8 @@ async def with_classes(
     if not classes:
         return outputs
     return [
-        classified(tensor, classes[tensor.name], await describe.labels(version, tensor.name))
+        # Ranking millions of values takes seconds.
+        await asyncio.to_thread(classified, tensor, classes[tensor.name], await describe.labels(version, tensor.name))
         if tensor.name in classes
         else tensor
         for tensor in outputs

@@ -1,8 +1,10 @@
 """ASGI: what is asked by path and method, and its answer."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -37,7 +39,7 @@ from marketplace.errors import (
 from marketplace.metering.connections import out_of_reach
 
 from . import answers, errors, requests
-from .compression import ENCODINGS, accepted, deflated, inflated
+from .compression import ENCODINGS, MANY_BYTES, accepted, deflated, inflated
 
 Answer = tuple[int, Headers, bytes]
 
@@ -237,12 +239,16 @@ async def _called(incoming: Incoming, secret: str, ref: str, number: int | None,
         )
     except NotFound as error:
         raise describe.not_found(ref, number) from error
-    headers, answered = answers.written(
+    outputs = await _outputs(done, request)
+    write = partial(
+        answers.written,
         answers.head(request.id, ref, done.version.number),
-        await _outputs(done, request),
+        outputs,
         request.binary,
         binary_by_default=request.binary_by_default,
     )
+    few = sum(len(tensor.content) for tensor in outputs) <= MANY_BYTES
+    headers, answered = write() if few else await asyncio.to_thread(write)
     own = [*headers, (b"x-invocation-id", str(done.id).encode())]
     encoding = incoming.text(b"accept-encoding")
     wanted = accepted(encoding) if encoding is not None else None

@@ -37,6 +37,22 @@ def test_numbers_are_those_that_the_bytes_are(datatype: Datatype) -> None:
     assert all(type(each) is type(values.tolist()[0]) for each in written)
 
 
+@pytest.mark.parametrize("datatype", [Datatype.INT64, Datatype.BF16, Datatype.BOOL, Datatype.BYTES])
+@pytest.mark.parametrize("more", [-1, 0, 1])
+def test_many_elements_are_as_few(datatype: Datatype, more: int) -> None:
+    count = 2 * answers.MANY + more
+    element = b"\x01\0\0\0\xff" if datatype is Datatype.BYTES else bytes(STORAGE[datatype].itemsize)
+
+    _headers, body = answers.written(
+        "", [Tensor("y", datatype, (count,), element * count)], {}, binary_by_default=False
+    )
+
+    written = {Datatype.INT64: b"0", Datatype.BF16: b"0.0", Datatype.BOOL: b"false", Datatype.BYTES: b'"\xff"'}[
+        datatype
+    ]
+    assert body.partition(b'"data":')[2] == b"[" + b",".join([written] * count) + b"]}]}"
+
+
 def test_floats_are_written_as_the_doubles_that_they_are() -> None:
     assert data(numbers(Datatype.FP32, 0.1)) == [0.10000000149011612]
     assert data(numbers(Datatype.FP16, 0.1)) == [0.0999755859375]
