@@ -5,6 +5,7 @@ import json
 import time
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -113,6 +114,26 @@ def test_past_the_rate_calls_are_refused_for_a_moment(site: Site) -> None:
     assert answers[0].status == 200
     limited = next(answer for answer in answers if answer.status == 429)
     assert limited.headers["retry-after"] == "1"
+
+
+def test_past_its_calls_at_a_time_a_key_is_refused_for_a_moment(site: Site) -> None:
+    key = site.customer("openlab/slow")
+    body, headers = message([tensor("turns", "INT64", [1], [1_000_000])], parameters={"timeout": 3_000_000})
+
+    def call(server: Server) -> httpx.Response:
+        url = f"{server.url}/v2/models/openlab/slow/infer"
+        return httpx.post(url, content=body, headers={**headers, **site.headers(key)}, timeout=60, verify=False)
+
+    with site.another_server(CALLS_PER_KEY="1") as server, ThreadPoolExecutor(1) as beside:
+        first = beside.submit(call, server)
+        while not site.holds(key) and not first.done():
+            time.sleep(0.02)
+        second = call(server)
+
+        assert refused(second, 429)
+        assert second.headers["retry-after"] == "1"
+        assert first.result().status_code == 504
+    assert len(site.holds(key)) == 1
 
 
 def test_a_model_that_is_on_no_server_is_unavailable_for_a_moment(site: Site) -> None:

@@ -7,6 +7,7 @@ import zlib
 import httpx
 import pytest
 
+from tests.doors import counter
 from tests.doors.rest_v2.messages import message, ours, output, same, tensor
 from tests.doors.site import Site
 
@@ -131,3 +132,12 @@ def test_a_body_in_chunks_is_read_too(site: Site) -> None:
     )
 
     assert answer.json()["outputs"][0]["shape"] == [3]
+
+
+def test_a_model_that_streams_answers_once_with_all_of_it(site: Site) -> None:
+    key = counter.put_up(site, site.triton_grpc)
+
+    answer = ours(site, counter.REF, *message([tensor("times", "INT64", [1], [5])], [output("number")]), who=key)
+
+    assert [(each["name"], each["data"]) for each in answer.message["outputs"]] == [("number", [5])]
+    assert [hold.charged for hold in site.holds(key)] == [6]
