@@ -12,6 +12,9 @@ from inference.tensors.datatypes import FORMATS, STORAGE, bfloat16_values
 from inference.tensors.tensor import strings
 from marketplace.edge import Headers
 
+# Status, headers and body.
+Answer = tuple[int, Headers, bytes]
+
 # Elements that are written in one go: a thread that writes many lets the others have their turn in between.
 MANY = 16 * 1024
 

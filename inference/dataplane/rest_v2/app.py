@@ -1,50 +1,23 @@
 """ASGI: what is asked by path and method, and its answer."""
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from django.utils.translation import gettext as _
 
-from inference.callers import invoke_by_key, principal_by_secret
+from inference.callers import principal_by_secret
 from inference.dataplane import describe
-from inference.dataplane.classification import check_classes, with_classes
-from inference.dataplane.memory import LARGE, room_for
-from inference.invocation import Invocation
-from inference.tensors import Tensor
 from marketplace.access import Principal
-from marketplace.edge import (
-    Headers,
-    Receive,
-    Scope,
-    Send,
-    bearer,
-    body,
-    refuse_body,
-    respond,
-    too_large,
-    unless_gone,
-)
-from marketplace.errors import (
-    IdempotencyConflict,
-    MarketplaceError,
-    NotFound,
-    PermissionDenied,
-    Unauthenticated,
-    ValidationProblem,
-)
+from marketplace.edge import Headers, Receive, Scope, Send, refuse_body, respond
+from marketplace.errors import MarketplaceError, PermissionDenied, ValidationProblem
 from marketplace.metering.connections import out_of_reach
 
-from . import answers, errors, requests
-from .compression import ENCODINGS, MANY_BYTES, accepted, deflated, inflated
+from . import errors
+from .answers import Answer
+from .calls import infer
+from .incoming import HungUp, Incoming, no_key
 
-Answer = tuple[int, Headers, bytes]
-
-# A tensor of the largest size still fits, and what describes it.
-MAX_BODY_BYTES = 90 * 1024 * 1024
 MAX_INDEX_BODY_BYTES = 4096
 
 _JSON: Headers = [errors.JSON]
@@ -53,44 +26,6 @@ _EMPTY: Headers = [(b"content-type", b"text/plain")]
 _OPERATORS = frozenset({"systemsharedmemory", "cudasharedmemory", "trace", "logging"})
 # More than any version's number has.
 MAX_DIGITS = 18
-
-
-@dataclass(slots=True)
-class Incoming:
-    """A request: its headers by name, and its body, which may be read once."""
-
-    method: str
-    path: str
-    headers: dict[bytes, bytes]
-    receive: Receive
-    is_read: bool = False
-
-    def text(self, name: bytes) -> str | None:
-        value = self.headers.get(name)
-        return None if value is None else value.decode("latin-1")
-
-    @property
-    def secret(self) -> str | None:
-        return bearer(self.text(b"authorization"))
-
-    @property
-    def has_body(self) -> bool:
-        return self.headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in self.headers
-
-    async def body(self, most: int) -> bytes:
-        """Raises PayloadTooLarge, and HungUp."""
-        declared = self.headers.get(b"content-length", b"0")
-        if declared.isdigit() and int(declared[:18]) > most:
-            raise too_large(most)
-        content = await body(self.receive, most)
-        if content is None:
-            raise HungUp
-        self.is_read = True
-        return content
-
-
-class HungUp(Exception):
-    """Nobody is there to hear an answer."""
 
 
 async def answer(scope: Scope, receive: Receive, send: Send) -> None:
@@ -152,7 +87,7 @@ async def _of_model(incoming: Incoming, ref: str, rest: list[str]) -> Answer | N
         case _:
             return _nowhere()
     if verb == "infer":
-        return _only("POST", incoming) or await _infer(incoming, ref, number)
+        return _only("POST", incoming) or await infer(incoming, ref, number)
     if verb == "ready":
         return _only("GET", incoming) or await _model_ready(incoming, ref, number)
     describes = _DESCRIPTIONS.get(verb)
@@ -187,87 +122,6 @@ async def _index(incoming: Incoming) -> Answer:
     return _told(await describe.index(principal, ready=ready))
 
 
-# ---------------------------------------------------------------- infer
-
-
-async def _infer(incoming: Incoming, ref: str, number: int | None) -> Answer | None:
-    secret = incoming.secret
-    if secret is None:
-        raise _no_key()
-    size = _declared(incoming)
-    if size > LARGE:
-        # Not read of somebody unknown.
-        await principal_by_secret(secret)
-    with room_for(size):
-        content = await incoming.body(MAX_BODY_BYTES)
-        encoding = (incoming.text(b"content-encoding") or "identity").strip().lower()
-        if encoding == "identity":
-            return await unless_gone(incoming.receive, _called(incoming, secret, ref, number, content))
-        if encoding not in ENCODINGS:
-            supported = (b"accept-encoding", ", ".join(ENCODINGS).encode())
-            return 501, [errors.JSON, supported], errors.body("Unsupported compression type")
-        content = await inflated(content, encoding, MAX_BODY_BYTES)
-        with room_for(len(content)):
-            return await unless_gone(incoming.receive, _called(incoming, secret, ref, number, content))
-
-
-def _declared(incoming: Incoming) -> int:
-    """The body's size, at most: a larger one is refused before it is read."""
-    length = incoming.headers.get(b"content-length", b"")
-    return min(int(length[:18]), MAX_BODY_BYTES) if length.isdigit() else MAX_BODY_BYTES
-
-
-async def _called(incoming: Incoming, secret: str, ref: str, number: int | None, content: bytes) -> Answer:
-    header_length = incoming.headers.get(b"inference-header-content-length")
-    if header_length == b"0":
-        signature = await describe.signature(await principal_by_secret(secret), ref, number)
-        request = requests.raw(content, signature)
-    else:
-        request = requests.read(content, header_length)
-    if request.classes:
-        await check_classes(request.classes, await principal_by_secret(secret), ref, number)
-    try:
-        done = await invoke_by_key(
-            secret,
-            ref=ref,
-            version=number,
-            inputs=request.inputs,
-            outputs=request.outputs,
-            parameters=request.parameters,
-            timeout=request.timeout,
-            idempotency_key=incoming.text(b"idempotency-key"),
-        )
-    except NotFound as error:
-        raise describe.not_found(ref, number) from error
-    outputs = await _outputs(done, request)
-    write = partial(
-        answers.written,
-        answers.head(request.id, ref, done.version.number),
-        outputs,
-        request.binary,
-        binary_by_default=request.binary_by_default,
-    )
-    few = sum(len(tensor.content) for tensor in outputs) <= MANY_BYTES
-    headers, answered = write() if few else await asyncio.to_thread(write)
-    own = [*headers, (b"x-invocation-id", str(done.id).encode())]
-    encoding = incoming.text(b"accept-encoding")
-    wanted = accepted(encoding) if encoding is not None else None
-    if wanted is None:
-        return 200, own, answered
-    return 200, [*own, (b"content-encoding", wanted.encode())], await deflated(answered, wanted)
-
-
-async def _outputs(done: Invocation, request: requests.Request) -> Sequence[Tensor]:
-    if done.outputs is None:
-        raise IdempotencyConflict(
-            _("This call was answered and charged before, and its answer is kept no longer. Use a new key.")
-        )
-    return await with_classes(done.outputs, request.classes, done.version)
-
-
-# ---------------------------------------------------------------- who asks, and plain answers
-
-
 async def _who(incoming: Incoming) -> Principal:
     return await principal_by_secret(incoming.secret)
 
@@ -275,12 +129,8 @@ async def _who(incoming: Incoming) -> Principal:
 async def _somebody(incoming: Incoming) -> Principal:
     principal = await _who(incoming)
     if principal.tenant_id is None:
-        raise _no_key()
+        raise no_key()
     return principal
-
-
-def _no_key() -> Unauthenticated:
-    return Unauthenticated(_("Send an API key as `Authorization: Bearer <key>`."))
 
 
 def _operators() -> PermissionDenied:
