@@ -71,6 +71,8 @@ def test_who_may_not_call_is_forbidden_to(site: Site, who: str) -> None:
         ("openlab/secret", "stranger", "Request for unknown model: 'openlab/secret' is not found"),
         ("openlab/add/versions/9", "subscriber", "Request for unknown model: 'openlab/add' version 9 is not found"),
         (f"openlab/add/versions/{10**30}", "subscriber", "Request for unknown model: 'openlab/add'"),
+        ("openlab/add%00", "subscriber", "Request for unknown model: 'openlab/add\0'"),
+        ("%ff/add", "subscriber", "Request for unknown model: "),
     ],
 )
 def test_what_is_not_there_and_what_is_hidden_answer_alike(site: Site, path: str, who: str, words: str) -> None:
@@ -80,7 +82,9 @@ def test_what_is_not_there_and_what_is_hidden_answer_alike(site: Site, path: str
     metadata = httpx.get(f"{site.url}/v2/models/{path}", headers=headers, verify=False)
     config = httpx.get(f"{site.url}/v2/models/{path}/config", headers=headers, verify=False)
     ready = httpx.get(f"{site.url}/v2/models/{path}/ready", headers=headers, verify=False)
+    stats = httpx.get(f"{site.url}/v2/models/{path}/stats", headers=headers, verify=False)
 
+    assert refused(stats, 400).endswith("is not available")
     assert all(refused(answer, 404).startswith(words) for answer in (call, metadata, config))
     assert refused(ready, 400) == "Model version not ready"
 

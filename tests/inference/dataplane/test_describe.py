@@ -12,7 +12,7 @@ from inference.dataplane import describe
 from inference.models import Deployment, DeploymentStatus
 from marketplace.access import ANONYMOUS
 from marketplace.catalog.models import ModelVersion, Visibility
-from marketplace.errors import NotFound
+from marketplace.errors import NotFound, ValidationProblem
 from marketplace.tenants.models import Tenant
 from tests import factories
 
@@ -120,6 +120,17 @@ class TestModel:
 
         with pytest.raises(NotFound):
             async_to_sync(describe.metadata)(factories.principal(openlab), ref)
+        with pytest.raises(ValidationProblem, match="is not available"):
+            async_to_sync(describe.statistics)(factories.principal(openlab), ref)
+
+    @pytest.mark.parametrize("number", [0, 2, 2**31, 10**18])
+    def test_any_other_number_is_that_of_no_version(self, openlab: Tenant, number: int) -> None:
+        factories.version(factories.model(openlab, "digits"))
+
+        with pytest.raises(NotFound):
+            async_to_sync(describe.metadata)(factories.principal(openlab), "openlab/digits", number)
+        with pytest.raises(ValidationProblem, match="is not available"):
+            async_to_sync(describe.statistics)(factories.principal(openlab), "openlab/digits", number)
 
     def test_a_model_without_a_live_version_is_none(self, openlab: Tenant) -> None:
         factories.version(factories.model(openlab, "digits"), status="READY")
