@@ -66,6 +66,21 @@ async def graphql(servers: rig.Rig) -> tuple[Target, Target]:
     return raw, ours
 
 
+async def rest(servers: rig.Rig) -> tuple[Target, Target]:
+    """`infer` at raw Triton and at ours: the same JSON to both."""
+    raw, _graphql = await graphql(servers)
+    ours = HttpTarget(
+        name="REST v2",
+        port=servers.port,
+        path=f"/v2/models/{MODEL}/infer",
+        body=raw.body,
+        headers={**JSON, "Authorization": f"Bearer {servers.keys['acme']}"},
+        answer=ANSWER,
+        processes=servers.processes(*OURS),
+    )
+    return raw, ours
+
+
 async def grpc(servers: rig.Rig) -> tuple[Target, Target]:
     """`ModelInfer` at raw Triton and at ours, with raw bytes in and out."""
 
@@ -86,13 +101,14 @@ async def grpc(servers: rig.Rig) -> tuple[Target, Target]:
     return raw, await target("ModelInfer", servers.grpc_port, MODEL, OURS, authorization=f"Bearer {key}")
 
 
-DOORS = {"graphql": graphql, "grpc": grpc}
+DOORS = {"graphql": graphql, "rest": rest, "grpc": grpc}
 
 
 async def compare(arguments: argparse.Namespace) -> None:
     async with rig.started(profile=arguments.profile) as servers:
         pairs = [await DOORS[door](servers) for door in arguments.doors]
-        targets = [target for pair in pairs for target in pair]
+        # What two doors are compared with is sent to once.
+        targets = list({target.name: target for pair in pairs for target in pair}.values())
         results = await in_turns(targets, arguments.callers, rounds=arguments.rounds, seconds=arguments.seconds)
         for raw, ours in pairs:
             print(table(results, arguments.callers, raw, ours), end="\n\n")

@@ -41,9 +41,6 @@ EXTENSIONS = (
 MOST_IN_INDEX = 10_000
 MOST_IN_STATISTICS = 1_000
 
-# What PostgreSQL keeps a number in.
-MOST_VERSIONS = 2**31 - 1
-
 DATABASE_IS_AWAY = (OperationalError, InterfaceError, psycopg.OperationalError)
 
 P = ParamSpec("P")
@@ -158,8 +155,7 @@ async def statistics(
     """
     versions = ModelVersion.objects.callable_by(principal).filter(model__publisher=principal.tenant_id)
     if ref is not None:
-        publisher, _slash, name = ref.partition("/")
-        versions = versions.filter(model__publisher__slug=publisher, model__name=name)
+        versions = versions.filter(model__in=MLModel.objects.by_ref(ref))
     if number is not None:
         versions = versions.filter(number=number)
     chosen = versions.select_related("model__publisher").order_by("model__name", "number")[:MOST_IN_STATISTICS]
@@ -205,12 +201,9 @@ async def _all(rows: AsyncIterable[T]) -> list[T]:
 
 
 async def _version(principal: Principal, ref: str, number: int | None) -> ModelVersion:
-    publisher, _slash, name = ref.partition("/")
     wanted = Q(status="LIVE") if number is None else Q(number=number)
-    found = None
-    if "\0" not in ref and (number is None or number <= MOST_VERSIONS):
-        versions = ModelVersion.objects.callable_by(principal).filter(wanted)
-        found = await looked_up(versions.filter(model__publisher__slug=publisher, model__name=name).afirst())
+    versions = ModelVersion.objects.callable_by(principal).filter(wanted, model__in=MLModel.objects.by_ref(ref))
+    found = await looked_up(versions.afirst())
     if found is None:
         raise not_found(ref, number)
     return found

@@ -48,6 +48,22 @@ STORAGE: dict[Datatype, np.dtype[np.generic]] = {
     Datatype.BF16: np.dtype("<u2"),
 }
 
+# The same to the struct module, behind "<". It knows no bfloat16.
+FORMATS: dict[Datatype, str] = {
+    Datatype.BOOL: "?",
+    Datatype.UINT8: "B",
+    Datatype.UINT16: "H",
+    Datatype.UINT32: "I",
+    Datatype.UINT64: "Q",
+    Datatype.INT8: "b",
+    Datatype.INT16: "h",
+    Datatype.INT32: "i",
+    Datatype.INT64: "q",
+    Datatype.FP16: "e",
+    Datatype.FP32: "f",
+    Datatype.FP64: "d",
+}
+
 FLOATS = frozenset({Datatype.FP16, Datatype.FP32, Datatype.FP64, Datatype.BF16})
 INTEGERS = frozenset(STORAGE) - FLOATS - {Datatype.BOOL}
 

@@ -125,7 +125,8 @@ class Database:
         self._worker.submit(connections.close_all).result()
         self._worker.shutdown()
         with psycopg.connect(self._server, autocommit=True) as db:
-            db.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(self.name)))
+            # Not by force, which may not end an autovacuum: PostgreSQL asks that to go, and waits for the rest to end.
+            db.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(self.name)))
 
     def _connect(self) -> None:
         """Django keeps its connections by thread: to this one, the default database is this one."""

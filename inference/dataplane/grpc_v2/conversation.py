@@ -13,7 +13,7 @@ from marketplace import trace
 from marketplace.edge import bearer
 from marketplace.errors import DeadlineExceeded, MarketplaceError, ValidationProblem
 
-from .statuses import code_of, details_of
+from .statuses import code_of, details_of, message_of
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ def method(answer: Callable[[Context, Caller], Awaitable[bytes]]) -> grpc.RpcMet
 
 async def refuse(context: Context, error: MarketplaceError) -> NoReturn:
     metadata = (*context.trailing_metadata(), *details_of(error))
-    await context.abort(code_of(error), error.message, metadata)
+    await context.abort(code_of(error), message_of(error), metadata)
     raise AssertionError("abort raises")
 
 

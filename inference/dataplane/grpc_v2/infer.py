@@ -1,14 +1,21 @@
 """ModelInfer: one request, one answer."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
 from django.utils.translation import gettext as _
 
-from inference.callers import as_caller, place_of
+from inference.callers import as_caller, place_of, principal_by_secret
+from inference.dataplane import describe
+from inference.dataplane.classification import check_classes, with_classes
 from inference.invocation import invoke
+from inference.oip import ModelInferRequest
 from marketplace.access import ANONYMOUS, Permission, Principal
-from marketplace.errors import IdempotencyConflict
+from marketplace.errors import IdempotencyConflict, NotFound
 
 from .conversation import Caller, Context, read
-from .messages import answer_of, call_of, parsed
+from .messages import Question, answer_of, parsed, question_of
 
 
 async def model_infer(context: Context, caller: Caller) -> bytes:
@@ -16,14 +23,14 @@ async def model_infer(context: Context, caller: Caller) -> bytes:
     with place_of(secret):
         # Nothing of a stranger's is read, however large it is.
         await as_caller(secret, _welcomed)
-        message = parsed(await read(context))
-        call = call_of(message)
-        call["timeout"] = sooner(call["timeout"], context.time_remaining())
-        call["idempotency_key"] = caller.idempotency_key
-        done = await as_caller(secret, lambda principal, hinted: invoke(principal, **call, hinted=hinted))
+        message = parsed(ModelInferRequest, await read(context))
+        call, classes = await asked(message, context, caller)
+        with unknown_as_triton_says_it(call):
+            done = await as_caller(secret, lambda principal, hinted: invoke(principal, **call, hinted=hinted))
     if done.outputs is None:
         raise forgotten()
-    return bytes(answer_of(message, done.version.number, done.outputs).SerializeToString())
+    outputs = await with_classes(done.outputs, classes, done.version)
+    return bytes(answer_of(message, done.version.number, outputs).SerializeToString())
 
 
 async def _welcomed(_principal: Principal, _hinted: bool) -> None:
@@ -38,11 +45,28 @@ def secret_of(caller: Caller) -> str:
     return caller.secret
 
 
-def sooner(*seconds: float | None) -> float | None:
-    return min((each for each in seconds if each is not None), default=None)
+async def asked(message: ModelInferRequest, context: Context, caller: Caller) -> Question:
+    """As `question_of`, with what the metadata says, and before the sooner of the two deadlines."""
+    question = question_of(message)
+    call = question.call
+    deadlines = [seconds for seconds in (call["timeout"], context.time_remaining()) if seconds is not None]
+    call["timeout"] = min(deadlines, default=None)
+    call["idempotency_key"] = caller.idempotency_key
+    if question.classes:
+        principal = await principal_by_secret(caller.secret)
+        await check_classes(question.classes, principal, call["ref"], call["version"])
+    return question
+
+
+@contextmanager
+def unknown_as_triton_says_it(call: Mapping[str, Any]) -> Iterator[None]:
+    try:
+        yield
+    except NotFound as error:
+        raise describe.not_found(call["ref"], call["version"]) from error
 
 
 def forgotten() -> IdempotencyConflict:
     return IdempotencyConflict(
-        _("This call was made before under its idempotency key, and its answer is no longer kept.")
+        _("This call was answered and charged before, and its answer is kept no longer. Use a new key.")
     )

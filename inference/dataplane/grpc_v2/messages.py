@@ -2,44 +2,62 @@
 
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from django.utils.translation import gettext as _
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from inference.oip import InferTensorContents, ModelInferRequest, ModelInferResponse
 from inference.tensors import RawTensor, Tensor
 from marketplace.errors import InferenceFailed, NotFound, ValidationProblem
+
+M = TypeVar("M", bound=Message)
 
 MOST_VERSION = 2**31 - 1
 FINAL_ASKED = "triton_enable_empty_final_response"
 FINAL = "triton_final_response"
 
 
-def parsed(content: bytes) -> ModelInferRequest:
+def parsed(kind: type[M], content: bytes) -> M:
     """Raises InferenceFailed, whose status is Triton's own for what is no message."""
     try:
-        return ModelInferRequest.FromString(content)
+        message: M = kind.FromString(content)
     except DecodeError as error:
-        raise InferenceFailed(_("This is not a ModelInferRequest of the Open Inference Protocol.")) from error
+        raise InferenceFailed(_("This is not a message of the Open Inference Protocol.")) from error
+    return message
 
 
-def call_of(message: ModelInferRequest) -> dict[str, Any]:
-    """What `invoke` is given, `timeout` (seconds) among it where the parameter of that name (microseconds) is there.
+class Question(NamedTuple):
+    """`call`: what `invoke` is given. `classes`: by output, how many are asked for in its place."""
 
-    Raises ValidationProblem whose path names the field, NotFound for a version that cannot be.
+    call: dict[str, Any]
+    classes: dict[str, int]
+
+
+def question_of(message: ModelInferRequest) -> Question:
+    """Raises ValidationProblem whose path names the field, NotFound for a version that cannot be.
+
+    `timeout`, in seconds, is the parameter of that name, which is in microseconds.
     """
-    outputs = []
+    outputs, classes = [], {}
     for position, output in enumerate(message.outputs):
         _check_parameters(output, f"input.outputs.{position}.parameters")
         outputs.append(output.name)
+        if "classification" in output.parameters:
+            most = output.parameters["classification"].int64_param
+            if most < 0:
+                raise ValidationProblem(
+                    _("Expected how many classes to name."), path=f"input.outputs.{position}.parameters.classification"
+                )
+            if most:
+                classes[output.name] = most
     parameters = {
         name: getattr(value, value.WhichOneof("parameter_choice") or "", None)
         for name, value in message.parameters.items()
     }
     parameters.pop(FINAL_ASKED, None)
     microseconds = parameters.pop("timeout", None)
-    return {
+    call = {
         "ref": message.model_name,
         "version": version_of(message.model_version),
         "inputs": _inputs(message),
@@ -48,6 +66,7 @@ def call_of(message: ModelInferRequest) -> dict[str, Any]:
         "parameters": parameters or None,
         "timeout": _seconds(microseconds),
     }
+    return Question(call, classes)
 
 
 def version_of(text: str) -> int | None:

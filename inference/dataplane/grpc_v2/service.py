@@ -1,4 +1,4 @@
-"""`inference.GRPCInferenceService`, method by method. Tensors have rooms of their own: `infer` and `stream`."""
+"""`inference.GRPCInferenceService`: its methods by name, and none that would change a server."""
 
 import grpc
 from django.utils.translation import gettext as _
@@ -7,13 +7,14 @@ from inference.oip import SERVICE
 from marketplace.errors import PermissionDenied
 
 from .conversation import Caller, Context, method
+from .described import METHODS
 from .infer import model_infer
 from .stream import model_stream_infer
 
 
 class Service(grpc.GenericRpcHandler):
     def __init__(self) -> None:
-        answers = {"ModelInfer": method(model_infer)}
+        answers = {name: method(answer) for name, answer in (*METHODS.items(), ("ModelInfer", model_infer))}
         denied = method(_denied)
         self._handlers = {
             f"/{SERVICE.full_name}/{each.name}": answers.get(each.name, denied) for each in SERVICE.methods

@@ -22,11 +22,17 @@ def code_of(error: MarketplaceError) -> grpc.StatusCode:
     return grpc.StatusCode[error.grpc_status]
 
 
+def message_of(error: MarketplaceError) -> str:
+    """With the field that is wrong, for clients that show nothing else."""
+    field = _field(error)
+    return f"{field}: {error.message}" if field else error.message
+
+
 def details_of(error: MarketplaceError) -> Metadata:
     """ErrorInfo, whose `reason` is the error's code; BadRequest, which names the field; RetryInfo, when it may pass."""
     details: list[Message] = [ErrorInfo(reason=error.code, domain=DOMAIN)]
-    if error.path is not None:
-        field = error.path.removeprefix("input.")
+    field = _field(error)
+    if field:
         violation = BadRequest.FieldViolation(field=field, description=error.message)
         details.append(BadRequest(field_violations=[violation]))
     milliseconds = _retry_after_ms(error)
@@ -37,8 +43,17 @@ def details_of(error: MarketplaceError) -> Metadata:
     for each in details:
         packed.append(Packed())
         packed[-1].Pack(each)
-    status = Status(code=Code.Value(error.grpc_status), message=error.message, details=packed)
+    status = Status(code=Code.Value(error.grpc_status), message=message_of(error), details=packed)
     return ((GRPC_DETAILS_METADATA_KEY, status.SerializeToString()),)
+
+
+def _field(error: MarketplaceError) -> str:
+    """As it is called in the message; "" for an error that is not about one."""
+    path = error.path or ""
+    return _FIELDS.get(path, path.removeprefix("input."))
+
+
+_FIELDS = {"input.model": "model_name", "input.version": "model_version", "input.idempotencyKey": "idempotency-key"}
 
 
 def _retry_after_ms(error: MarketplaceError) -> int | None:

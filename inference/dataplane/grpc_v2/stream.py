@@ -7,22 +7,23 @@ MOST_UNDER_WAY requests are taken from it meanwhile.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
 import grpc.aio
 
 from inference.callers import place_of, principal_by_secret, stream_by_key
+from inference.dataplane.classification import with_classes
 from inference.invocation import Chunk
 from inference.oip import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
-from inference.tensors import Tensor
 from marketplace.draining import ending, restarting
 from marketplace.errors import MarketplaceError
 
 from .conversation import Caller, Context, caller_of, refuse, refuse_unexplained, unexplained
-from .infer import forgotten, secret_of, sooner
-from .messages import FINAL, FINAL_ASKED, answer_of, call_of, parsed
+from .infer import asked, forgotten, secret_of, unknown_as_triton_says_it
+from .messages import FINAL, FINAL_ASKED, answer_of, parsed
+from .statuses import message_of
 
 log = logging.getLogger(__name__)
 
@@ -112,13 +113,13 @@ class _Stream:
     async def _answer(self, content: bytes, turn: _Turn) -> None:
         message = ModelInferRequest()
         try:
-            message = parsed(content)
+            message = parsed(ModelInferRequest, content)
             await self._infer(message, turn)
         except MarketplaceError as error:
             if self._caller.wants_statuses:
                 raise
             await turn.comes()
-            await self._refuse(message, error.message)
+            await self._refuse(message, message_of(error))
         except Exception:
             log.exception("a request of a stream failed")
             await turn.comes()
@@ -127,20 +128,19 @@ class _Stream:
             turn.over()
 
     async def _infer(self, message: ModelInferRequest, turn: _Turn) -> None:
-        call = call_of(message)
-        call["timeout"] = sooner(call["timeout"], self._context.time_remaining())
-        call["idempotency_key"] = self._caller.idempotency_key
+        call, classes = await asked(message, self._context, self._caller)
         once: Chunk | None = None
-        async with aclosing(stream_by_key(self._secret, **call)) as events:
-            async for event in events:
-                if not isinstance(event, Chunk):
-                    done = event
-                elif event.version.decoupled:
-                    turn.over()
-                    await self._send(message, event.version.number, event.outputs, final=False)
-                else:
-                    # It leaves the building once it is charged.
-                    once = event
+        with unknown_as_triton_says_it(call):
+            async with aclosing(stream_by_key(self._secret, **call)) as events:
+                async for event in events:
+                    if not isinstance(event, Chunk):
+                        done = event
+                    elif event.version.decoupled:
+                        turn.over()
+                        await self._write(await _answer(message, event, classes, final=False))
+                    else:
+                        # It leaves the building once it is charged.
+                        once = event
         if done.version.decoupled:
             if message.parameters[FINAL_ASKED].bool_param:
                 await self._write(_flagged(ModelInferResponse(model_name=message.model_name, id=message.id), True))
@@ -148,10 +148,7 @@ class _Stream:
         if once is None:
             raise forgotten()
         await turn.comes()
-        await self._send(message, done.version.number, once.outputs, final=True)
-
-    async def _send(self, message: ModelInferRequest, version: int, outputs: Sequence[Tensor], *, final: bool) -> None:
-        await self._write(_flagged(answer_of(message, version, outputs), final))
+        await self._write(await _answer(message, once, classes, final=True))
 
     async def _refuse(self, message: ModelInferRequest, reason: str) -> None:
         await self._write(
@@ -162,6 +159,13 @@ class _Stream:
         # gRPC takes one message at a time, and the next one when the client has room for it.
         async with self._writing:
             await self._context.write(response.SerializeToString())
+
+
+async def _answer(
+    message: ModelInferRequest, chunk: Chunk, classes: Mapping[str, int], *, final: bool
+) -> ModelStreamInferResponse:
+    outputs = await with_classes(chunk.outputs, classes, chunk.version)
+    return _flagged(answer_of(message, chunk.version.number, outputs), final)
 
 
 def _flagged(answer: ModelInferResponse, final: bool) -> ModelStreamInferResponse:

@@ -2,48 +2,22 @@
 
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
 from django.utils.translation import gettext as _
 
-from inference.callers import invoke_by_key, principal_by_secret
+from inference.callers import principal_by_secret
 from inference.dataplane import describe
-from inference.invocation import Invocation
-from inference.tensors import Tensor
 from marketplace.access import Principal
-from marketplace.edge import (
-    Headers,
-    Receive,
-    Scope,
-    Send,
-    bearer,
-    body,
-    refuse_body,
-    respond,
-    too_large,
-    unless_gone,
-)
-from marketplace.errors import (
-    IdempotencyConflict,
-    MarketplaceError,
-    NotFound,
-    PermissionDenied,
-    Unauthenticated,
-    ValidationProblem,
-)
+from marketplace.edge import Headers, Receive, Scope, Send, refuse_body, respond
+from marketplace.errors import MarketplaceError, PermissionDenied, ValidationProblem
 from marketplace.metering.connections import out_of_reach
 
-from . import answers, errors, requests
-from .classification import check_rankable, classified
-from .compression import ENCODINGS, accepted, deflated, inflated
+from . import errors
+from .answers import Answer
+from .calls import infer
+from .incoming import HungUp, Incoming, no_key
 
-Answer = tuple[int, Headers, bytes]
-
-# A tensor of the largest size still fits, and what describes it.
-MAX_BODY_BYTES = 90 * 1024 * 1024
-# Nothing larger is read of somebody whose key has not been looked up.
-MAX_UNKNOWN_BODY_BYTES = 1024 * 1024
 MAX_INDEX_BODY_BYTES = 4096
 
 _JSON: Headers = [errors.JSON]
@@ -52,44 +26,6 @@ _EMPTY: Headers = [(b"content-type", b"text/plain")]
 _OPERATORS = frozenset({"systemsharedmemory", "cudasharedmemory", "trace", "logging"})
 # More than any version's number has.
 MAX_DIGITS = 18
-
-
-@dataclass(slots=True)
-class Incoming:
-    """A request: its headers by name, and its body, which may be read once."""
-
-    method: str
-    path: str
-    headers: dict[bytes, bytes]
-    receive: Receive
-    is_read: bool = False
-
-    def text(self, name: bytes) -> str | None:
-        value = self.headers.get(name)
-        return None if value is None else value.decode("latin-1")
-
-    @property
-    def secret(self) -> str | None:
-        return bearer(self.text(b"authorization"))
-
-    @property
-    def has_body(self) -> bool:
-        return self.headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in self.headers
-
-    async def body(self, most: int) -> bytes:
-        """Raises PayloadTooLarge, and HungUp."""
-        declared = self.headers.get(b"content-length", b"0")
-        if declared.isdigit() and int(declared[:18]) > most:
-            raise too_large(most)
-        content = await body(self.receive, most)
-        if content is None:
-            raise HungUp
-        self.is_read = True
-        return content
-
-
-class HungUp(Exception):
-    """Nobody is there to hear an answer."""
 
 
 async def answer(scope: Scope, receive: Receive, send: Send) -> None:
@@ -151,7 +87,7 @@ async def _of_model(incoming: Incoming, ref: str, rest: list[str]) -> Answer | N
         case _:
             return _nowhere()
     if verb == "infer":
-        return _only("POST", incoming) or await _infer(incoming, ref, number)
+        return _only("POST", incoming) or await infer(incoming, ref, number)
     if verb == "ready":
         return _only("GET", incoming) or await _model_ready(incoming, ref, number)
     describes = _DESCRIPTIONS.get(verb)
@@ -186,88 +122,6 @@ async def _index(incoming: Incoming) -> Answer:
     return _told(await describe.index(principal, ready=ready))
 
 
-# ---------------------------------------------------------------- infer
-
-
-async def _infer(incoming: Incoming, ref: str, number: int | None) -> Answer | None:
-    secret = incoming.secret
-    if secret is None:
-        raise _no_key()
-    declared = incoming.headers.get(b"content-length", b"")
-    if not declared.isdigit() or int(declared[:18]) > MAX_UNKNOWN_BODY_BYTES:
-        await principal_by_secret(secret)
-    content = await incoming.body(MAX_BODY_BYTES)
-    encoding = (incoming.text(b"content-encoding") or "identity").strip().lower()
-    if encoding != "identity":
-        if encoding not in ENCODINGS:
-            supported = (b"accept-encoding", ", ".join(ENCODINGS).encode())
-            return 501, [errors.JSON, supported], errors.body("Unsupported compression type")
-        content = await inflated(content, encoding, MAX_BODY_BYTES)
-    return await unless_gone(incoming.receive, _called(incoming, secret, ref, number, content))
-
-
-async def _called(incoming: Incoming, secret: str, ref: str, number: int | None, content: bytes) -> Answer:
-    header_length = incoming.headers.get(b"inference-header-content-length")
-    if header_length == b"0":
-        signature = await describe.signature(await principal_by_secret(secret), ref, number)
-        request = requests.raw(content, signature)
-    else:
-        request = requests.read(content, header_length)
-    if request.classes:
-        await _check_classes(request, await principal_by_secret(secret), ref, number)
-    try:
-        done = await invoke_by_key(
-            secret,
-            ref=ref,
-            version=number,
-            inputs=request.inputs,
-            outputs=request.outputs,
-            parameters=request.parameters,
-            timeout=request.timeout,
-            idempotency_key=incoming.text(b"idempotency-key"),
-        )
-    except NotFound as error:
-        raise describe.not_found(ref, number) from error
-    headers, answered = answers.written(
-        answers.head(request.id, ref, done.version.number),
-        await _outputs(done, request),
-        request.binary,
-        binary_by_default=request.binary_by_default,
-    )
-    own = [*headers, (b"x-invocation-id", str(done.id).encode())]
-    encoding = incoming.text(b"accept-encoding")
-    wanted = accepted(encoding) if encoding is not None else None
-    if wanted is None:
-        return 200, own, answered
-    return 200, [*own, (b"content-encoding", wanted.encode())], await deflated(answered, wanted)
-
-
-async def _check_classes(request: requests.Request, principal: Principal, ref: str, number: int | None) -> None:
-    """What cannot be ranked is refused before it is charged."""
-    signature = await describe.signature(principal, ref, number)
-    for spec in signature.outputs:
-        if spec.name in request.classes:
-            check_rankable(spec.name, spec.datatype)
-
-
-async def _outputs(done: Invocation, request: requests.Request) -> list[Tensor]:
-    if done.outputs is None:
-        raise IdempotencyConflict(
-            _("This call was answered and charged before, and its answer is kept no longer. Use a new key.")
-        )
-    if not request.classes:
-        return list(done.outputs)
-    return [
-        classified(tensor, request.classes[tensor.name], await describe.labels(done.version, tensor.name))
-        if tensor.name in request.classes
-        else tensor
-        for tensor in done.outputs
-    ]
-
-
-# ---------------------------------------------------------------- who asks, and plain answers
-
-
 async def _who(incoming: Incoming) -> Principal:
     return await principal_by_secret(incoming.secret)
 
@@ -275,12 +129,8 @@ async def _who(incoming: Incoming) -> Principal:
 async def _somebody(incoming: Incoming) -> Principal:
     principal = await _who(incoming)
     if principal.tenant_id is None:
-        raise _no_key()
+        raise no_key()
     return principal
-
-
-def _no_key() -> Unauthenticated:
-    return Unauthenticated(_("Send an API key as `Authorization: Bearer <key>`."))
 
 
 def _operators() -> PermissionDenied:

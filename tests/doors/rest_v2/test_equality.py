@@ -135,6 +135,18 @@ def test_demo_models_answer_as_on_triton(site: Site, model: str) -> None:
     check(same(site, f"openlab/{model}", *message(example(model), parameters={"binary_data_output": True})))
 
 
+@pytest.mark.parametrize("binary", [True, False], ids=["binary", "JSON"])
+def test_large_tensors_come_through(site: Site, binary: bool) -> None:
+    count = 300_000
+    numbers = np.random.default_rng(2).normal(size=count).astype(np.float32)
+    operands = [Tensor("A", Datatype.FP32, (count,), numbers.tobytes()), tensor("B", "FP32", [count], [0.5] * count)]
+
+    answer = same(site, "openlab/add", *message(operands, parameters={"binary_data_output": binary}))
+
+    if binary:
+        assert answer.contents == (numbers + np.float32(0.5)).tobytes()
+
+
 def test_a_body_without_json_is_the_models_one_input(site: Site) -> None:
     answer = same(site, "openlab/lookup", struct.pack("<qq", 2, 0), {"Inference-Header-Content-Length": "0"})
 

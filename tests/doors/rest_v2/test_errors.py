@@ -2,8 +2,10 @@
 
 import gzip
 import json
+import time
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -12,7 +14,7 @@ import pytest
 from inference.models import Deployment, DeploymentStatus
 from marketplace.access import TenantRole
 from tests.doors.rest_v2.messages import HEADER_LENGTH, direct, message, ours, output, tensor
-from tests.doors.site import Server, Site
+from tests.doors.site import PATIENCE, Server, Site
 
 ADD = "openlab/add"
 A = tensor("A", "FP32", [1], [1.5])
@@ -69,6 +71,8 @@ def test_who_may_not_call_is_forbidden_to(site: Site, who: str) -> None:
         ("openlab/secret", "stranger", "Request for unknown model: 'openlab/secret' is not found"),
         ("openlab/add/versions/9", "subscriber", "Request for unknown model: 'openlab/add' version 9 is not found"),
         (f"openlab/add/versions/{10**30}", "subscriber", "Request for unknown model: 'openlab/add'"),
+        ("openlab/add%00", "subscriber", "Request for unknown model: 'openlab/add\0'"),
+        ("%ff/add", "subscriber", "Request for unknown model: "),
     ],
 )
 def test_what_is_not_there_and_what_is_hidden_answer_alike(site: Site, path: str, who: str, words: str) -> None:
@@ -78,7 +82,9 @@ def test_what_is_not_there_and_what_is_hidden_answer_alike(site: Site, path: str
     metadata = httpx.get(f"{site.url}/v2/models/{path}", headers=headers, verify=False)
     config = httpx.get(f"{site.url}/v2/models/{path}/config", headers=headers, verify=False)
     ready = httpx.get(f"{site.url}/v2/models/{path}/ready", headers=headers, verify=False)
+    stats = httpx.get(f"{site.url}/v2/models/{path}/stats", headers=headers, verify=False)
 
+    assert refused(stats, 400).endswith("is not available")
     assert all(refused(answer, 404).startswith(words) for answer in (call, metadata, config))
     assert refused(ready, 400) == "Model version not ready"
 
@@ -112,6 +118,26 @@ def test_past_the_rate_calls_are_refused_for_a_moment(site: Site) -> None:
     assert answers[0].status == 200
     limited = next(answer for answer in answers if answer.status == 429)
     assert limited.headers["retry-after"] == "1"
+
+
+def test_past_its_calls_at_a_time_a_key_is_refused_for_a_moment(site: Site) -> None:
+    key = site.customer("openlab/slow")
+    body, headers = message([tensor("turns", "INT64", [1], [1_000_000])], parameters={"timeout": 3_000_000})
+
+    def call(server: Server) -> httpx.Response:
+        url = f"{server.url}/v2/models/openlab/slow/infer"
+        return httpx.post(url, content=body, headers={**headers, **site.headers(key)}, timeout=60, verify=False)
+
+    with site.another_server(CALLS_PER_KEY="1") as server, ThreadPoolExecutor(1) as beside:
+        first = beside.submit(call, server)
+        while not site.holds(key) and not first.done():
+            time.sleep(0.02)
+        second = call(server)
+
+        assert refused(second, 429)
+        assert second.headers["retry-after"] == "1"
+        assert first.result().status_code == 504
+    assert len(site.holds(key)) == 1
 
 
 def test_a_model_that_is_on_no_server_is_unavailable_for_a_moment(site: Site) -> None:
@@ -151,6 +177,25 @@ def test_while_triton_is_down_calls_are_unavailable_and_nothing_is_charged(site:
     assert [hold.charged for hold in site.holds(key)] == [0]
 
 
+def test_while_postgresql_is_away_nothing_is_admitted_and_nothing_told(site: Site) -> None:
+    with site.another_server(DATABASE_URL="host=127.0.0.1 port=9 user=nobody dbname=nothing") as server:
+        call = httpx.post(
+            f"{server.url}/v2/models/{ADD}/infer",
+            content=OPERANDS[0],
+            headers=site.headers("subscriber"),
+            timeout=60,
+            verify=False,
+        )
+        metadata = httpx.get(f"{server.url}/v2/models/{ADD}", timeout=60, verify=False)
+        ready = httpx.get(f"{server.url}/v2/health/ready", timeout=60, verify=False)
+        live = httpx.get(f"{server.url}/v2/health/live", timeout=60, verify=False)
+
+    for answer in (call, metadata):
+        assert refused(answer, 503)
+        assert int(answer.headers["retry-after"]) >= 1
+    assert (ready.status_code, live.status_code) == (400, 200)
+
+
 def test_a_deadline_that_passes_ends_the_call_and_nothing_is_charged(site: Site) -> None:
     key = site.customer("openlab/slow")
     turns = tensor("turns", "INT64", [1], [1_000_000])
@@ -158,6 +203,7 @@ def test_a_deadline_that_passes_ends_the_call_and_nothing_is_charged(site: Site)
     answer = ours(site, "openlab/slow", *message([turns], parameters={"timeout": 50_000}), who=key)
 
     assert answer.status == 504
+    assert "within 0.0" in answer.message["error"]
     assert [hold.charged for hold in site.holds(key)] == [0]
 
 
@@ -349,3 +395,25 @@ def test_a_role_that_may_not_call_still_sees_what_there_is(site: Site) -> None:
     billing = site.customer(ADD, role=TenantRole.BILLING)
 
     assert post(site, "/v2/repository/index", **site.headers(billing)).json()[0]["name"] == ADD
+
+
+# ---------------------------------------------------------------- callers who leave
+
+
+def test_a_caller_who_hangs_up_is_not_charged(site: Site) -> None:
+    key = site.customer("openlab/slow")
+    body, headers = message([tensor("turns", "INT64", [1], [100_000])])
+
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(
+            f"{site.url}/v2/models/openlab/slow/infer",
+            content=body,
+            headers={**headers, **site.headers(key)},
+            timeout=httpx.Timeout(10, read=0.5),
+            verify=False,
+        )
+
+    deadline = time.monotonic() + PATIENCE
+    while [hold.state for hold in site.holds(key)] == ["held"] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert [(hold.state, hold.released_because) for hold in site.holds(key)] == [("released", "CANCELLED")]

@@ -104,7 +104,7 @@ def test_the_index_holds_what_the_caller_may_call(site: Site, client: triton_htt
     def names(who: str) -> set[str]:
         return {row["name"] for row in client.get_model_repository_index(headers=site.headers(who))}
 
-    assert {ADD, "openlab/secret", "openlab/unloaded"} <= names("subscriber") == names("owner")
+    assert {ADD, "openlab/secret", "openlab/unloaded"} <= names("subscriber") <= names("owner")
     assert names("stranger") == set()
 
 

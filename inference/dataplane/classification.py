@@ -4,15 +4,42 @@ A string is `value:index`, or `value:index:label` where the publisher named the 
 for models without a batch dimension of its own, which all of ours are to it: one ranking over the whole tensor.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from inference.dataplane import describe
 from inference.tensors import Datatype, Tensor
 from inference.tensors.datatypes import FLOATS, STORAGE
+from marketplace.access import Principal
+from marketplace.catalog.models import ModelVersion
 from marketplace.errors import ValidationProblem
 
 _UNRANKED = frozenset({Datatype.BOOL, Datatype.BYTES, Datatype.FP16, Datatype.BF16})
+
+
+async def check_classes(classes: Mapping[str, int], principal: Principal, ref: str, number: int | None) -> None:
+    """What cannot be ranked is refused before it is charged. `classes`: by output, how many are asked for."""
+    signature = await describe.signature(principal, ref, number)
+    for spec in signature.outputs:
+        if spec.name in classes:
+            check_rankable(spec.name, spec.datatype)
+
+
+async def with_classes(
+    outputs: Sequence[Tensor], classes: Mapping[str, int], version: ModelVersion
+) -> Sequence[Tensor]:
+    """The outputs, those that classes are asked of in that form."""
+    if not classes:
+        return outputs
+    return [
+        # Ranking millions of values takes seconds.
+        await asyncio.to_thread(classified, tensor, classes[tensor.name], await describe.labels(version, tensor.name))
+        if tensor.name in classes
+        else tensor
+        for tensor in outputs
+    ]
 
 
 def check_rankable(name: str, datatype: Datatype) -> None:
