@@ -34,6 +34,8 @@ class Generation:
         self._failure: grpc.aio.AioRpcError | None = None
         self._complete = False
         self._left = False
+        # gRPC breaks a call on which two write at a time.
+        self._writing = asyncio.Lock()
         self._task = self._start(self._read())
 
     async def next(self) -> Any | None:
@@ -55,14 +57,15 @@ class Generation:
 
     async def _read(self) -> None:
         try:
-            await self._call.write(self._request)
+            async with self._writing:
+                await self._call.write(self._request)
             while (response := await self._call.read()) is not grpc.aio.EOF:
                 answer = response.infer_response
                 if answer.id in ("", self._request.id) and (
                     response.error_message or answer.parameters["triton_final_response"].bool_param
                 ):
                     self._complete = True
-                    if not self._left:  # else _leave does so, after what it may be writing just now
+                    async with self._writing:
                         await self._call.done_writing()
                 if not self._left and (response.error_message or answer.outputs):
                     await self._answers.put(response)
@@ -76,15 +79,18 @@ class Generation:
                 await self._call.code(), grpc.aio.Metadata(), grpc.aio.Metadata(), await self._call.details()
             )
         finally:
+            if not self._call.done():
+                self._call.cancel()
             if not self._left:
                 await self._answers.put(None)
 
     async def _leave(self) -> None:
         try:
             async with asyncio.timeout(LEAVING_SECONDS):
-                if not self._complete and self._stop is not None:
-                    await self._call.write(self._stop)
-                await self._call.done_writing()
+                async with self._writing:
+                    if not self._complete and self._stop is not None:
+                        await self._call.write(self._stop)
+                    await self._call.done_writing()
                 await asyncio.wait({self._task})
         except (TimeoutError, asyncio.InvalidStateError, grpc.aio.AioRpcError):
             self._call.cancel()
