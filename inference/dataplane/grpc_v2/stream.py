@@ -15,6 +15,7 @@ import grpc.aio
 
 from inference.callers import place_of, principal_by_secret, stream_by_key
 from inference.dataplane.classification import with_classes
+from inference.dataplane.memory import room_for
 from inference.invocation import Chunk
 from inference.oip import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
 from marketplace.draining import ending, restarting
@@ -114,7 +115,8 @@ class _Stream:
         message = ModelInferRequest()
         try:
             message = parsed(ModelInferRequest, content)
-            await self._infer(message, turn)
+            with room_for(len(content)):
+                await self._infer(message, turn)
         except MarketplaceError as error:
             if self._caller.wants_statuses:
                 raise
