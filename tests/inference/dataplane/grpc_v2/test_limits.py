@@ -1,49 +1,20 @@
 """What one caller can take up: places, memory, and time before anything has been said."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
-import pytest_asyncio
-from asgiref.sync import sync_to_async
 from pytest_django import Settings
-from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from inference import callers
-from inference.dataplane import grpc_v2, memory
+from inference.dataplane import memory
 from inference.dataplane.grpc_v2 import conversation
 from inference.oip import ModelInferRequest, ModelReadyRequest
-from tests import factories
+from tests.inference.dataplane.grpc_v2.calls import refusal
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest_asyncio.fixture
-async def channel(transactional_db: None) -> AsyncIterator[grpc.aio.Channel]:
-    door = await grpc_v2.start("127.0.0.1:0")
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{door.port}") as channel:
-        yield channel
-    await door.stop(0)
-
-
-@pytest_asyncio.fixture
-async def stub(channel: grpc.aio.Channel) -> Any:
-    return GRPCInferenceServiceStub(channel)
-
-
-@pytest_asyncio.fixture
-async def metadata(transactional_db: None) -> tuple[tuple[str, str], ...]:
-    key = await sync_to_async(lambda: factories.api_key(factories.tenant()))()
-    return (("authorization", f"Bearer {key}"),)
-
-
-async def refusal(call: Any) -> grpc.aio.AioRpcError:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    return caught.value
 
 
 LARGE = ModelInferRequest(model_name="openlab/add", raw_input_contents=[bytes(memory.LARGE + 1)])
