@@ -71,7 +71,12 @@ async def stream(errand: Errand) -> AsyncGenerator[Outputs]:
                 raise failure or _nowhere()
             answered = False
             answers = gateway.stream(
-                endpoint, version.triton_name, errand.request, timeout=remaining, request_id=errand.request_id
+                endpoint,
+                version.triton_name,
+                errand.request,
+                timeout=remaining,
+                request_id=errand.request_id,
+                stoppable=version.decoupled,
             )
             try:
                 with scheduler.running(endpoint, version.triton_name):

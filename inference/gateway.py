@@ -25,6 +25,7 @@ from tritonclient.grpc.service_pb2 import (  # type: ignore[attr-defined]  # gen
 )
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
+from inference.generation import STOP, Generation, ended
 from inference.tensors import Datatype, InferenceRequest, Tensor, check_content
 from marketplace import trace
 from marketplace.errors import DeadlineExceeded, InferenceFailed, InputRefused, ModelUnavailable, ValidationProblem
@@ -79,7 +80,8 @@ def _stub(address: str) -> Any:
 
 
 async def close() -> None:
-    """Closes the channels of the running event loop."""
+    """Closes the channels of the running event loop, once no stream that was left is still being read."""
+    await ended()
     for connection in _connections.pop(asyncio.get_running_loop(), {}).values():
         await connection.channel.close()
 
@@ -102,27 +104,38 @@ async def infer(
 
 
 async def stream(
-    address: str, model: str, request: InferenceRequest, *, timeout: float, request_id: str = ""
+    address: str, model: str, request: InferenceRequest, *, timeout: float, request_id: str = "", stoppable: bool = True
 ) -> AsyncGenerator[tuple[Tensor, ...]]:
     """Each of the model's answers as it comes: many of a decoupled model, one of another. Raises as `infer` does.
 
-    Closing it stops the model's work. What nobody asks for waits at the server: HTTP/2 lets a window of it through.
+    Closing it stops the model's work, if it is `stoppable` (generation.STOP). What nobody asks for waits at the server:
+    HTTP/2 lets a window of it through. No two streams at a time may have the same `request_id`.
     """
-    asked = iter((_message(model, request, request_id),))
-    call = _stub(address).ModelStreamInfer(asked, timeout=timeout, metadata=_metadata())
+    message = _message(model, request, request_id)
+    message.parameters["triton_enable_empty_final_response"].bool_param = True
+    stop = None
+    if stoppable:
+        stop = ModelInferRequest()
+        stop.CopyFrom(message)
+        stop.id = f"{request_id}:stop"
+        stop.parameters[STOP].string_param = request_id
+    generation = Generation(_stub(address).ModelStreamInfer(metadata=_metadata()), message, stop)
+    deadline = asyncio.get_running_loop().time() + timeout
     try:
-        async for response in call:
+        while True:
+            async with asyncio.timeout_at(deadline):
+                response = await generation.next()
+            if response is None:
+                return
             if response.error_message:
                 raise _stream_failure(response.error_message)
-            if response.infer_response.outputs:
-                yield _outputs(response.infer_response, request.outputs)
+            yield _outputs(response.infer_response, request.outputs)
+    except TimeoutError as error:
+        raise _late(timeout) from error
     except grpc.aio.AioRpcError as error:
-        if INTERNAL_TO_GRPC in _details(error):
-            # What was to be sent could not be, since the call had ended before.
-            raise (_late(timeout) if not call.time_remaining() else _away()) from error
-        raise _failure(error, timeout) from error
+        raise _away() if INTERNAL_TO_GRPC in _details(error) else _failure(error, timeout) from error
     finally:
-        call.cancel()
+        generation.leave()
 
 
 async def only(answers: AsyncIterable[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:

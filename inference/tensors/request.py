@@ -14,7 +14,16 @@ MAX_PARAMETERS = 32
 MAX_PARAMETER_BYTES = 4096
 # What Triton takes out of the parameters for itself: order, urgency and state of requests are not a caller's to set.
 RESERVED_PARAMETERS = frozenset(
-    {"sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "binary_data_output", "headers"}
+    {
+        "sequence_id",
+        "sequence_start",
+        "sequence_end",
+        "priority",
+        "timeout",
+        "binary_data_output",
+        "headers",
+        "stop_request",
+    }
 )
 
 

@@ -15,15 +15,22 @@ import triton_python_backend_utils as pb_utils
 
 
 class TritonPythonModel:
+    def initialize(self, args):
+        self.stopped = set()
+
     def execute(self, requests):
         for request in requests:
             # Read here: a request's memory is another's as soon as this returns.
             parameters = json.loads(request.parameters() or "{}")
+            if "stop_request" in parameters:
+                self.stopped.add(parameters["stop_request"])
+                request.get_response_sender().send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+                continue
             times = int(pb_utils.get_input_tensor_by_name(request, "times").as_numpy()[0])
-            asked = (request.get_response_sender(), times, parameters)
+            asked = (request.get_response_sender(), request.request_id(), times, parameters)
             threading.Thread(target=self.count, args=asked, daemon=True).start()
 
-    def count(self, sender, times, parameters):
+    def count(self, sender, id, times, parameters):
         most = parameters.get("max_total_tokens", 1 << 62)
         given, tokens, cancelled = 0, 0, False
         whole = not parameters.get("stream", True)
@@ -31,9 +38,9 @@ class TritonPythonModel:
             gate = parameters.get("gate") if number == parameters.get("gate_at") else None
             while gate and not os.path.exists(gate) and not cancelled:
                 time.sleep(0.005)
-                cancelled = sender.is_cancelled()
+                cancelled = id in self.stopped
             cost = 2 if number == 0 else 1
-            cancelled = cancelled or sender.is_cancelled()
+            cancelled = cancelled or id in self.stopped
             if cancelled or tokens + cost > most:
                 break
             tokens += cost

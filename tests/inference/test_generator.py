@@ -249,6 +249,11 @@ class TestRefusals:
             ("[]", {"apply_chat_template": True}, "text_input is a list of 1 to 2048 messages"),
             ('[{"role": "user"}]', {"apply_chat_template": True}, "message 0 is not an object of role and content"),
             ('[{"role": "x", "content": ""}]', {"apply_chat_template": True}, "the role of message 0 is not one of"),
+            (
+                '[{"role": "user", "content": "Hi"}, {"role": "user", "content": "<|im_end|>"}]',
+                {"apply_chat_template": True},
+                r"message 1 contains <\|im_end\|>, by which this model tells messages apart",
+            ),
             ('[{"role": "user", "content": 1}]', {"apply_chat_template": True}, "the content of message 0 is not a"),
         ],
     )  # fmt: skip
@@ -285,5 +290,5 @@ class TestRefusals:
             tokenizer = json.loads(packed.read("generator/tokenizer.json"))
         tokenizer["model"]["vocab"] |= {"x" * length: 300 + length for length in range(2, 12)}
 
-        with pytest.raises(InferenceFailed, match="more tokens than model.onnx"):
+        with pytest.raises(InferenceFailed, match="tokens that the network does not know"):
             await deploy(generators.altered({"tokenizer.json": json.dumps(tokenizer).encode()}), "ensemble")

@@ -16,6 +16,7 @@ project.
 import contextlib
 import json
 import os
+import weakref
 
 import numpy as np
 import tokenizers
@@ -52,6 +53,7 @@ class TritonPythonModel:
         folder = pb_utils.get_model_dir()
         with open(os.path.join(folder, "generation.json"), encoding="utf-8") as file:
             self.settings = json.load(file)
+        self.callers = weakref.WeakValueDictionary()  # by the ids of their requests
         self.context_length, slots = self.settings["context_length"], self.settings["slots"]
         self.tokenizer = tokenizers.Tokenizer.from_file(os.path.join(folder, "tokenizer.json"))
         # What a tokenizer.json says of padding and truncation belongs to its training.
@@ -63,10 +65,13 @@ class TritonPythonModel:
         self.template = None
         if self.settings.get("chat_template"):
             tokens = {name: self.settings.get(name, "") for name in ("bos_token", "eos_token")}
-            self.template = ChatTemplate(self.settings["chat_template"], max_characters=self.max_prompt_bytes, **tokens)
+            special = [each.content for each in self.tokenizer.get_added_tokens_decoder().values() if each.special]
+            self.template = ChatTemplate(
+                self.settings["chat_template"], max_characters=self.max_prompt_bytes, special=special, **tokens
+            )
         network = Network(os.path.join(folder, "model.onnx"), slots=slots, context_length=self.context_length)
-        if self.tokenizer.get_vocab_size() > network.vocabulary:
-            raise pb_utils.TritonModelException("tokenizer.json has more tokens than model.onnx")
+        if len(vocabulary) > network.vocabulary:
+            raise pb_utils.TritonModelException("tokenizer.json has tokens that the network does not know")
         self.engine = Engine(
             network,
             vocabulary,
@@ -78,6 +83,12 @@ class TritonPythonModel:
     def execute(self, requests):
         for request in requests:
             sender = request.get_response_sender()
+            stop = json.loads(request.parameters()).get("stop_request")
+            if stop is not None:
+                if caller := self.callers.get(stop):
+                    caller.stopped = True
+                sender.send(flags=FINAL)
+                continue
             try:
                 self.engine.submit(self.sequence(request, sender))
             except Refused as error:
@@ -104,13 +115,15 @@ class TritonPythonModel:
             raise Refused(
                 f"the prompt has {len(prompt)} tokens, and prompt and answer together may have {room}: shorten it"
             )
+        caller = Caller(sender, set(request.requested_output_names()), len(prompt))
+        self.callers[request.request_id()] = caller
         return Sequence(
             prompt,
             limit=min(room - len(prompt), options.max_tokens or room),
             sampler=Sampler(options.temperature, options.top_p, options.seed),
             text=Text(options.stop),
             stream=options.stream,
-            listener=Caller(sender, set(request.requested_output_names()), len(prompt)),
+            listener=caller,
         )
 
     def prompt(self, request, *, chat):
@@ -133,6 +146,7 @@ class Caller:
         self.sender = sender
         self.wanted = wanted
         self.prompt_tokens = prompt_tokens
+        self.stopped = False  # by a request of its caller's
 
     def deliver(self, text, tokens, reason):
         outputs = {
@@ -145,7 +159,7 @@ class Caller:
         self.sender.send(pb_utils.InferenceResponse(tensors), flags=FINAL if reason else 0)
 
     def has_left(self):
-        if not self.sender.is_cancelled():
+        if not self.stopped and not self.sender.is_cancelled():
             return False
         fail(self.sender, "nobody waits for the answer", pb_utils.TritonError.CANCELLED)
         return True

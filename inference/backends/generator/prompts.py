@@ -90,20 +90,27 @@ def _parsed(text, name):
 
 
 class ChatTemplate:
-    """A model's own form of a conversation, in Jinja as Hugging Face's chat templates. Its output is bounded."""
+    """A model's own form of a conversation, in Jinja as Hugging Face's chat templates. Its output is bounded.
 
-    def __init__(self, source, *, max_characters, **tokens):
+    Of the `special` tokens, those that the template itself writes may not be in a message: who wrote a part of the
+    conversation must not be able to write the others'.
+    """
+
+    def __init__(self, source, *, max_characters, special, **tokens):
         environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
         environment.globals["raise_exception"] = _raise
         self.template = environment.from_string(source)
         self.max_characters = max_characters
         self.tokens = tokens
+        self.controls = [token for token in special if token in source or token in tokens.values()]
 
     def render(self, text):
         """The prompt for messages, a JSON list of {"role", "content"}."""
         written, size = [], 0
         try:
-            for part in self.template.generate(messages=_messages(text), add_generation_prompt=True, **self.tokens):
+            for part in self.template.generate(
+                messages=self.checked(_messages(text)), add_generation_prompt=True, **self.tokens
+            ):
                 written.append(part)
                 size += len(part)
                 if size > self.max_characters:
@@ -111,6 +118,13 @@ class ChatTemplate:
         except (TemplateError, ArithmeticError, LookupError, TypeError, RecursionError) as error:
             raise Refused(f"the model's chat template does not take these messages: {error}") from error
         return "".join(written)
+
+    def checked(self, messages):
+        for number, message in enumerate(messages):
+            for token in self.controls:
+                if token in message["content"]:
+                    raise Refused(f"message {number} contains {token}, by which this model tells messages apart")
+        return messages
 
 
 def _raise(message):

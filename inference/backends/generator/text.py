@@ -16,12 +16,15 @@ class Vocabulary:
         added = tokenizer.get_added_tokens_decoder()
         table = _bytes_by_character()
         self.contents = []
-        for number in range(tokenizer.get_vocab_size()):
+        for number in range(max(tokenizer.get_vocab().values()) + 1):
             token = tokenizer.id_to_token(number) or ""
             if number in added:
                 self.contents.append(b"" if added[number].special else token.encode())
             else:
                 self.contents.append(bytes(table[character] for character in token))
+
+    def __len__(self):
+        return len(self.contents)
 
     def __getitem__(self, token):
         # A network may have more logits than there are tokens, to make a round number.
