@@ -8,7 +8,7 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
 from inference import oip
-from inference.callers import principal_by_secret
+from inference.callers import place_of, principal_by_secret
 from inference.dataplane import describe
 from marketplace.access import Principal
 from marketplace.errors import NotFound, ValidationProblem
@@ -35,8 +35,10 @@ def _asked(request: type[Message], answer: Callable[[Principal, Any], Awaitable[
     """A method whose answer depends on who asks for what; anybody may, and sees what is public."""
 
     async def method(context: Context, caller: Caller) -> bytes:
-        principal = await principal_by_secret(caller.secret)
-        return _written(await answer(principal, parsed(request, await read(context))))
+        # Those without a key share the places of one.
+        with place_of(caller.secret or ""):
+            principal = await principal_by_secret(caller.secret)
+            return _written(await answer(principal, parsed(request, await read(context))))
 
     return method
 

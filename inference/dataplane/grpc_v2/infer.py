@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 from inference.callers import as_caller, place_of, principal_by_secret
 from inference.dataplane import describe
 from inference.dataplane.classification import check_classes, with_classes
+from inference.dataplane.memory import room_for
 from inference.invocation import invoke
 from inference.oip import ModelInferRequest
 from marketplace.access import ANONYMOUS, Permission, Principal
@@ -23,10 +24,16 @@ async def model_infer(context: Context, caller: Caller) -> bytes:
     with place_of(secret):
         # Nothing of a stranger's is read, however large it is.
         await as_caller(secret, _welcomed)
-        message = parsed(ModelInferRequest, await read(context))
-        call, classes = await asked(message, context, caller)
-        with unknown_as_triton_says_it(call):
-            done = await as_caller(secret, lambda principal, hinted: invoke(principal, **call, hinted=hinted))
+        content = await read(context)
+        with room_for(len(content)):
+            return await _answered(content, context, caller, secret)
+
+
+async def _answered(content: bytes, context: Context, caller: Caller, secret: str) -> bytes:
+    message = parsed(ModelInferRequest, content)
+    call, classes = await asked(message, context, caller)
+    with unknown_as_triton_says_it(call):
+        done = await as_caller(secret, lambda principal, hinted: invoke(principal, **call, hinted=hinted))
     if done.outputs is None:
         raise forgotten()
     outputs = await with_classes(done.outputs, classes, done.version)

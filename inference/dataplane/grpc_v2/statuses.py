@@ -1,6 +1,6 @@
 """Expected failures as gRPC statuses, with google.rpc details (grpc-status-details-bin) for clients that read them."""
 
-from datetime import UTC, datetime
+from math import ceil
 
 import grpc
 from google.protobuf.any_pb2 import Any as Packed
@@ -11,7 +11,8 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_status.rpc_status import GRPC_DETAILS_METADATA_KEY
 
-from marketplace.errors import BudgetExceeded, MarketplaceError, ModelUnavailable, QuotaExceeded, RateLimited
+from inference.dataplane.retrying import seconds_until_retry
+from marketplace.errors import MarketplaceError
 
 DOMAIN = "inference"
 
@@ -35,10 +36,11 @@ def details_of(error: MarketplaceError) -> Metadata:
     if field:
         violation = BadRequest.FieldViolation(field=field, description=error.message)
         details.append(BadRequest(field_violations=[violation]))
-    milliseconds = _retry_after_ms(error)
-    if milliseconds is not None:
-        seconds, rest = divmod(milliseconds, 1000)
-        details.append(RetryInfo(retry_delay=Duration(seconds=seconds, nanos=rest * 1_000_000)))
+    seconds = seconds_until_retry(error)
+    if seconds is not None:
+        delay = Duration()
+        delay.FromMilliseconds(ceil(seconds * 1000))
+        details.append(RetryInfo(retry_delay=delay))
     packed = []
     for each in details:
         packed.append(Packed())
@@ -54,11 +56,3 @@ def _field(error: MarketplaceError) -> str:
 
 
 _FIELDS = {"input.model": "model_name", "input.version": "model_version", "input.idempotencyKey": "idempotency-key"}
-
-
-def _retry_after_ms(error: MarketplaceError) -> int | None:
-    if isinstance(error, RateLimited | ModelUnavailable):
-        return error.retry_after_ms
-    if isinstance(error, QuotaExceeded | BudgetExceeded):
-        return max(int((error.resets_at - datetime.now(UTC)).total_seconds() * 1000), 0)
-    return None

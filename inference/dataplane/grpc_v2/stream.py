@@ -11,10 +11,13 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
+import grpc
 import grpc.aio
+from django.utils.translation import gettext as _
 
 from inference.callers import place_of, principal_by_secret, stream_by_key
 from inference.dataplane.classification import with_classes
+from inference.dataplane.memory import room_for
 from inference.invocation import Chunk
 from inference.oip import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
 from marketplace.draining import ending, restarting
@@ -28,6 +31,8 @@ from .statuses import message_of
 log = logging.getLogger(__name__)
 
 MOST_UNDER_WAY = 32
+# A client that takes nothing for so long is given up, and what it asked for is stopped.
+STALLED_SECONDS = 60.0
 
 
 async def model_stream_infer(_requests: AsyncIterator[bytes], context: Context) -> None:
@@ -36,15 +41,26 @@ async def model_stream_infer(_requests: AsyncIterator[bytes], context: Context) 
         secret = secret_of(caller)
         with place_of(secret):
             await principal_by_secret(secret)
-            await _Stream(context, caller, secret).run()
+            try:
+                await _Stream(context, caller, secret).run()
+            except ExceptionGroup as failures:
+                # Told while the place is still taken: whoever takes nothing does not take this either.
+                await _end(context, failures.exceptions[0])
     except MarketplaceError as error:
         await refuse(context, error)
-    except ExceptionGroup as failures:
-        first = failures.exceptions[0]
-        if isinstance(first, MarketplaceError):
-            await refuse(context, first)
-        log.exception("a stream failed")
-        await refuse_unexplained(context)
+
+
+async def _end(context: Context, failure: Exception) -> None:
+    if isinstance(failure, MarketplaceError):
+        await refuse(context, failure)
+    if isinstance(failure, _StalledError):
+        await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, _("Answers were sent, and not taken."))
+    log.error("a stream failed", exc_info=failure)
+    await refuse_unexplained(context)
+
+
+class _StalledError(Exception):
+    """The client takes nothing."""
 
 
 class _Turn:
@@ -114,12 +130,15 @@ class _Stream:
         message = ModelInferRequest()
         try:
             message = parsed(ModelInferRequest, content)
-            await self._infer(message, turn)
+            with room_for(len(content)):
+                await self._infer(message, turn)
         except MarketplaceError as error:
             if self._caller.wants_statuses:
                 raise
             await turn.comes()
             await self._refuse(message, message_of(error))
+        except _StalledError:
+            raise
         except Exception:
             log.exception("a request of a stream failed")
             await turn.comes()
@@ -158,7 +177,11 @@ class _Stream:
     async def _write(self, response: ModelStreamInferResponse) -> None:
         # gRPC takes one message at a time, and the next one when the client has room for it.
         async with self._writing:
-            await self._context.write(response.SerializeToString())
+            try:
+                async with asyncio.timeout(STALLED_SECONDS):
+                    await self._context.write(response.SerializeToString())
+            except TimeoutError as error:
+                raise _StalledError from error
 
 
 async def _answer(

@@ -5,11 +5,11 @@ import logging
 import secrets
 from math import ceil
 
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from inference.dataplane.retrying import seconds_until_retry
 from marketplace.edge import Headers
-from marketplace.errors import BudgetExceeded, MarketplaceError, ModelUnavailable, QuotaExceeded, RateLimited
+from marketplace.errors import MarketplaceError
 
 log = logging.getLogger(__name__)
 
@@ -33,17 +33,8 @@ _OF_THE_URL = frozenset({"input.model", "input.version"})
 def _headers(error: MarketplaceError) -> Headers:
     if error.http_status == 401:
         return [(b"www-authenticate", b"Bearer")]
-    seconds = _retry_after(error)
-    return [] if seconds is None else [(b"retry-after", str(seconds).encode())]
-
-
-def _retry_after(error: MarketplaceError) -> int | None:
-    """In whole seconds; None where retrying alone does not help."""
-    if isinstance(error, QuotaExceeded | BudgetExceeded):
-        return max(ceil((error.resets_at - timezone.now()).total_seconds()), 1)
-    if isinstance(error, RateLimited | ModelUnavailable) and error.retry_after_ms is not None:
-        return max(ceil(error.retry_after_ms / 1000), 1)
-    return None
+    seconds = seconds_until_retry(error)
+    return [] if seconds is None else [(b"retry-after", str(max(ceil(seconds), 1)).encode())]
 
 
 def internal(error: Exception) -> tuple[int, Headers, bytes]:
