@@ -1,8 +1,6 @@
 """Text as it is written, by server-sent events: the same text, counted once, and charged for what was delivered."""
 
 import json
-import os
-import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +14,7 @@ from marketplace.metering.models import Hold
 from tests.doors.openai.conftest import AsyncClient, Client
 from tests.doors.openai.requests import error_of, post
 from tests.doors.site import Site
-from tests.inference.processes import processes_of
+from tests.inference.processes import paused
 
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hello"}]
 PATIENCE = 20
@@ -148,7 +146,10 @@ class TestLeaving:
         assert (hold.state, hold.charged, hold.released_because) == ("released", 0, "CANCELLED")
 
     def test_without_reading_anything(self, site: Site, babbler: str, key: str) -> None:
-        with paused(site, babbler), sent(site, key, {"model": babbler, "messages": HELLO, "stream": True}):
+        with (
+            paused(site.version(babbler).triton_name),
+            sent(site, key, {"model": babbler, "messages": HELLO, "stream": True}),
+        ):
             until(lambda: bool(site.holds(key)))
 
         hold = ended(site, key)
@@ -161,7 +162,7 @@ def test_a_deadline_in_the_middle_is_an_event_of_its_own(site: Site, babbler: st
         ours = openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0)
         with ours, ours.chat.completions.create(model=babbler, messages=HELLO, stream=True) as stream:
             next(stream)
-            with paused(site, babbler), pytest.raises(openai.APIError) as failed:
+            with paused(site.version(babbler).triton_name), pytest.raises(openai.APIError) as failed:
                 list(stream)
 
     assert (failed.value.code, failed.value.type) == ("deadline_exceeded", "server_error")
@@ -169,17 +170,6 @@ def test_a_deadline_in_the_middle_is_an_event_of_its_own(site: Site, babbler: st
     # What was delivered until then is charged.
     assert hold.state == "settled"
     assert 0 < hold.charged < LONG
-
-
-@contextmanager
-def paused(site: Site, model: str) -> Iterator[None]:
-    """Nothing is written meanwhile."""
-    (process,) = processes_of(site.version(model).triton_name)
-    os.kill(process, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(process, signal.SIGCONT)
 
 
 @contextmanager
