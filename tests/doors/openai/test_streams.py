@@ -18,8 +18,9 @@ from tests.inference.processes import paused
 
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hello"}]
 PATIENCE = 20
-# More than is written while somebody looks: nobody waits for its end.
+# More than is written while somebody looks: nobody waits for its end. At this temperature it does not end by itself.
 LONG = 4000
+ENDLESS = {"messages": HELLO, "temperature": 0}
 
 
 def test_the_pieces_are_the_whole(client: Client, babbler: str) -> None:
@@ -118,7 +119,7 @@ class TestLeaving:
         return site.customer(babbler, unit="TOKEN", max_tokens_per_call=LONG, included_units=10 * LONG)
 
     def test_in_the_middle_of_a_stream(self, site: Site, client: Client, babbler: str, key: str) -> None:
-        stream = client(key).chat.completions.create(model=babbler, messages=HELLO, stream=True)
+        stream = client(key).chat.completions.create(model=babbler, messages=HELLO, temperature=0, stream=True)
         prompt = 21
         for _ in range(3):
             next(stream)
@@ -132,14 +133,18 @@ class TestLeaving:
     async def test_in_the_middle_of_a_stream_without_blocking(
         self, site: Site, async_client: AsyncClient, babbler: str, key: str
     ) -> None:
-        stream = await async_client(key).chat.completions.create(model=babbler, messages=HELLO, stream=True)
+        stream = await async_client(key).chat.completions.create(
+            model=babbler, messages=HELLO, temperature=0, stream=True
+        )
         await anext(aiter(stream))
         await stream.close()
 
-        assert ended(site, key).state == "settled"
+        hold = ended(site, key)
+        assert hold.state == "settled"
+        assert 0 < hold.charged < LONG
 
     def test_before_an_answer_in_one_piece(self, site: Site, babbler: str, key: str) -> None:
-        with sent(site, key, {"model": babbler, "messages": HELLO}):
+        with sent(site, key, {"model": babbler, **ENDLESS}):
             until(lambda: bool(site.holds(key)))
 
         hold = ended(site, key)
@@ -148,7 +153,7 @@ class TestLeaving:
     def test_without_reading_anything(self, site: Site, babbler: str, key: str) -> None:
         with (
             paused(site.version(babbler).triton_name),
-            sent(site, key, {"model": babbler, "messages": HELLO, "stream": True}),
+            sent(site, key, {"model": babbler, **ENDLESS, "stream": True}),
         ):
             until(lambda: bool(site.holds(key)))
 
@@ -160,7 +165,7 @@ def test_a_deadline_in_the_middle_is_an_event_of_its_own(site: Site, babbler: st
     key = site.customer(babbler, unit="TOKEN", max_tokens_per_call=LONG, included_units=10 * LONG)
     with site.another_server(GENERATION_TIMEOUT_SECONDS="3") as server:
         ours = openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0)
-        with ours, ours.chat.completions.create(model=babbler, messages=HELLO, stream=True) as stream:
+        with ours, ours.chat.completions.create(model=babbler, messages=HELLO, temperature=0, stream=True) as stream:
             next(stream)
             with paused(site.version(babbler).triton_name), pytest.raises(openai.APIError) as failed:
                 list(stream)
