@@ -13,7 +13,6 @@ from tests import factories
 from tests.doors.openai.conftest import Client
 from tests.doors.openai.requests import error_of, post
 from tests.doors.site import Site
-from tests.inference.processes import paused
 
 MODEL = "openlab/minilm"
 BODY = {"model": MODEL, "input": "a"}
@@ -146,13 +145,11 @@ def test_the_records_are_away(site: Site) -> None:
     assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers)
 
 
-def test_the_model_takes_too_long(site: Site) -> None:
-    key = site.customer(MODEL)
-    with (
-        site.another_server(INFERENCE_TIMEOUT_SECONDS="1") as server,
-        paused(f"{site.version(MODEL).triton_name}.network"),
-    ):
-        answer = httpx.post(f"{server.url}/v1/embeddings", json=BODY, headers=site.headers(key), timeout=30)
+def test_the_model_takes_too_long(site: Site, babbler: str) -> None:
+    key = site.customer(babbler, unit="TOKEN", max_tokens_per_call=4000, included_units=4000)
+    body = {"model": babbler, "messages": [{"role": "user", "content": "Hello"}], "temperature": 0}
+    with site.another_server(GENERATION_TIMEOUT_SECONDS="0.1") as server:
+        answer = httpx.post(f"{server.url}/v1/chat/completions", json=body, headers=site.headers(key), timeout=30)
 
     assert error_of(answer) == (504, None, "deadline_exceeded")
     assert [(hold.state, hold.charged) for hold in site.holds(key)] == [("released", 0)]
