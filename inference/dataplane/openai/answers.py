@@ -1,7 +1,9 @@
-"""Out of what a model answered: the tensors of a call, and the text and counts of a generation."""
+"""Out of what a model answered: the tensors of a call, the text and counts of a generation, and all of it as JSON."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from django.utils.translation import gettext as _
 
@@ -10,6 +12,13 @@ from inference.tensors import Tensor
 from marketplace.errors import IdempotencyConflict
 
 from .serving import FINISH_REASON, PROMPT_TOKENS, TEXT, TOKENS
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+def encoded(content: dict[str, Any]) -> bytes:
+    # A name that the caller sent may have half of a surrogate pair.
+    return _encode(content).encode("utf-8", "replace")
 
 
 def outputs_of(done: Invocation) -> tuple[Tensor, ...]:

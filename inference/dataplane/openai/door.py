@@ -1,6 +1,5 @@
 """The OpenAI-style API as an ASGI application: who asks, for what, and the answer in one piece or as events (SSE)."""
 
-import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
@@ -12,6 +11,7 @@ from marketplace.access import ANONYMOUS, Permission, Principal
 from marketplace.edge import Headers, Receive, Scope, Send, bearer, body, refuse_body, respond, too_large, unless_gone
 
 from . import completions, embeddings, listing
+from .answers import encoded
 from .errors import JSON, Refused, failure
 from .fields import MAX_BODY_BYTES, Fields
 
@@ -25,8 +25,6 @@ EVENTS: Headers = [
 ]
 DONE = b"data: [DONE]\n\n"
 
-_encoded = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-
 
 async def answer(scope: Scope, receive: Receive, send: Send) -> None:
     """One request under /v1."""
@@ -39,7 +37,7 @@ async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         content = await body(receive, MAX_BODY_BYTES)
     except Exception as error:  # whatever it is, the caller hears of it in OpenAI's form
         told = failure(error)
-        await refuse_body(receive, send, told.status, told.headers, _json(told.content))
+        await refuse_body(receive, send, told.status, told.headers, encoded(told.content))
         return
     if content is not None:
         await unless_gone(receive, call.answered(work, secret, content))
@@ -95,6 +93,7 @@ class _Call:
                 path=None,
                 code="method_not_allowed",
                 http_status=405,
+                allow=method,
             )
         return work
 
@@ -103,11 +102,11 @@ class _Call:
             await work(secret, content)
         except Exception as error:  # as above; what has begun to be answered does not come here
             told = failure(error, subject=self.subject)
-            await respond(self.send, told.status, told.headers, _json(told.content))
+            await respond(self.send, told.status, told.headers, encoded(told.content))
 
     async def models(self, secret: str, _content: bytes) -> None:
         name = self.path.removeprefix(MODELS).removeprefix("/")
-        await self.whole(await (listing.model(secret, name) if name else listing.models(secret)))
+        await self.whole(encoded(await (listing.model(secret, name) if name else listing.models(secret))))
 
     async def embeddings(self, secret: str, content: bytes) -> None:
         self.subject = "input"
@@ -118,7 +117,7 @@ class _Call:
         prompt = form.read(Fields(content))
         self.subject = prompt.subject
         if not prompt.streamed:
-            await self.whole(await completions.whole(form, prompt, secret, self.idempotency_key()))
+            await self.whole(encoded(await completions.whole(form, prompt, secret, self.idempotency_key())))
             return
         async with aclosing(completions.streamed(form, prompt, secret, self.idempotency_key())) as events:
             await self.stream(events)
@@ -127,8 +126,8 @@ class _Call:
         key = self.headers.get(b"idempotency-key")
         return None if key is None else key.decode("latin-1")
 
-    async def whole(self, content: dict[str, Any]) -> None:
-        await respond(self.send, 200, [JSON], _json(content))
+    async def whole(self, content: bytes) -> None:
+        await respond(self.send, 200, [JSON], content)
 
     async def stream(self, events: AsyncGenerator[dict[str, Any]]) -> None:
         """Server-sent events (WHATWG HTML, 9.2), as fast as they are read. There is a first one before the status."""
@@ -148,8 +147,4 @@ class _Call:
 
 
 def _event(content: dict[str, Any]) -> bytes:
-    return b"data: " + _json(content) + b"\n\n"
-
-
-def _json(content: dict[str, Any]) -> bytes:
-    return _encoded(content).encode("utf-8", "replace")
+    return b"data: " + encoded(content) + b"\n\n"

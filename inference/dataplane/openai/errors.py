@@ -63,10 +63,13 @@ _INPUTS = re.compile(r"input\.inputs\b")
 class Refused(ValidationProblem):
     """What this door does not take. `path` is the body's own field, which OpenAI calls `param`."""
 
-    def __init__(self, message: str, *, path: str | None, code: str | None = None, http_status: int = 400) -> None:
+    def __init__(
+        self, message: str, *, path: str | None, code: str | None = None, http_status: int = 400, allow: str = ""
+    ) -> None:
         super().__init__(message, path=path)
         self.kind = code
         self.status = http_status
+        self.allow = allow
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,8 @@ def _content(message: str, kind: str, param: str | None, code: str | None) -> di
 
 def _headers(error: MarketplaceError) -> Headers:
     match error:
+        case Refused(allow=str(method)) if method:
+            return [(b"allow", method.encode())]
         case Unauthenticated():
             return [(b"www-authenticate", b"Bearer")]
         case QuotaExceeded() | BudgetExceeded():

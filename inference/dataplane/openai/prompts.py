@@ -11,7 +11,7 @@ from .serving import Asked, asked
 
 MAX_MESSAGES = 2048
 MAX_STOPS = 4
-MAX_STOP_CHARACTERS = 256
+MAX_STOP_CHARACTERS = 128
 MAX_TOKENS = 2**31 - 1
 # OpenAI's own, where a completion does not say.
 COMPLETION_TOKENS = 16

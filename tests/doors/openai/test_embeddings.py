@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import openai
@@ -71,6 +71,21 @@ async def test_many_at_once_get_their_own(async_client: AsyncClient, direct: Any
 
     for number, answer in enumerate(answers):
         assert np.allclose(answer.data[0].embedding, direct[number % 3], atol=1e-5)
+
+
+@pytest.mark.parametrize("encoding", ["float", "base64"])
+def test_a_long_list_keeps_its_order(client: Client, encoding: Literal["float", "base64"]) -> None:
+    texts = [f"{number}" for number in range(150)]
+
+    answer = client().embeddings.create(model=MODEL, input=texts, encoding_format=encoding)
+
+    assert [each.index for each in answer.data] == list(range(150))
+    alone = client().embeddings.create(model=MODEL, input=texts[149]).data[0].embedding
+    vectors = [
+        np.frombuffer(base64.b64decode(each.embedding), "<f4") if encoding == "base64" else each.embedding  # type: ignore[call-overload]
+        for each in answer.data
+    ]
+    assert np.argmax(np.array(vectors) @ np.array(alone)) == 149
 
 
 def test_a_version_may_be_named(client: Client) -> None:

@@ -7,6 +7,7 @@ import httpx
 import openai
 import pytest
 
+from inference.dataplane.openai.errors import failure
 from marketplace.tenants.models import Tenant
 from tests import factories
 from tests.doors.openai.conftest import Client
@@ -126,6 +127,41 @@ def test_a_model_that_no_server_has(client: Client, unloaded: str) -> None:
     assert refused.value.response.headers["retry-after-ms"] == "2000"
 
 
+def test_triton_is_away(site: Site) -> None:
+    with site.another_server(TRITON_URLS="127.0.0.1:9") as server:
+        answer = httpx.post(f"{server.url}/v1/embeddings", json=BODY, headers=site.headers("subscriber"))
+
+    assert error_of(answer) == (503, "model", "model_unavailable")
+
+
+def test_the_records_are_away(site: Site) -> None:
+    with site.another_server(DATABASE_URL="postgresql://nobody@127.0.0.1:9/nothing") as server:
+        answers = [
+            httpx.post(f"{server.url}/v1/embeddings", json=BODY, headers=site.headers("subscriber"), timeout=30),
+            httpx.get(f"{server.url}/v1/models", headers=site.headers("subscriber"), timeout=30),
+        ]
+
+    assert [error_of(answer) for answer in answers] == [(503, None, "model_unavailable")] * 2
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers)
+
+
+def test_the_model_takes_too_long(site: Site, babbler: str) -> None:
+    key = site.customer(babbler, unit="TOKEN", max_tokens_per_call=4000, included_units=4000)
+    body = {"model": babbler, "messages": [{"role": "user", "content": "Hello"}], "temperature": 0}
+    with site.another_server(GENERATION_TIMEOUT_SECONDS="0.1") as server:
+        answer = httpx.post(f"{server.url}/v1/chat/completions", json=body, headers=site.headers(key), timeout=30)
+
+    assert error_of(answer) == (504, None, "deadline_exceeded")
+    assert [(hold.state, hold.charged) for hold in site.holds(key)] == [("released", 0)]
+
+
+def test_what_nobody_expected_gives_nothing_away() -> None:
+    told = failure(RuntimeError("the password is 7"))
+
+    assert (told.status, told.content["error"]["code"]) == (500, "internal_error")
+    assert "password" not in str(told)
+
+
 def test_token_ids_for_a_model_that_knows_none(site: Site, unloaded: str) -> None:
     answer = post(site, "embeddings", {"model": unloaded, "input": [1, 2]})
 
@@ -178,6 +214,7 @@ def test_an_address_that_there_is_not(
     answer = httpx.request(method, f"{site.url}/v1/{path}", headers=site.headers("subscriber"))
 
     assert error_of(answer) == expected
+    assert ("allow" in answer.headers) is (answer.status_code == 405)
 
 
 def test_the_requests_id_comes_back(client: Client) -> None:
