@@ -25,9 +25,9 @@ TALK = """
 subscription ($input: InvokeModelInput!) {
   invokeModel(input: $input) {
     __typename
-    ... on InvocationChunk { sequence outputs { name data } }
+    ... on InvocationChunk { sequence invocationId outputs { name data } }
     ... on InvokeModelPayload {
-      invocation { status units unit version { number } outputs { name } }
+      invocation { id status units unit version { number } outputs { name } }
       errors { __typename code message path }
     }
   }

@@ -33,9 +33,11 @@ async def test_a_stream_is_chunks_in_order_and_then_the_settled_invocation(site:
     assert [name for name, _data in chunks] == ["next"] * 5
     assert [data["data"]["invokeModel"]["sequence"] for _name, data in chunks] == [0, 1, 2, 3, 4]
     assert "".join(said(data) for _name, data in chunks) == "word1 word2 word3 word4 word5 "
+    (id,) = {data["data"]["invokeModel"]["invocationId"] for _name, data in chunks}
     assert payload(last[1]) == {
         "__typename": "InvokeModelPayload",
         "invocation": {
+            "id": id,
             "status": "SUCCEEDED",
             "units": str(5 + len(PROMPT)),
             "unit": "TOKEN",
