@@ -9,6 +9,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from . import generation
 from .forms import Form, fields
 from .labels import ORDERS, TASKS
 from .page import Page
@@ -91,6 +92,7 @@ class Model(Page):
     forms = {
         "subscribe": Form("subscribe", fields("model", "plan"), done=_("Subscribed. The plan is active from now on.")),
         "cancel": Form("cancel", fields("modelSubscription"), done=_("Cancelled. Calls are refused from now on.")),
+        "generate": Form("generate", generation.asked),
     }
 
     def variables(self) -> dict[str, Any]:
@@ -101,9 +103,12 @@ class Model(Page):
         live = model["liveVersion"]
         versions = [edge["node"] for edge in model["versions"]["edges"]]
         playable = [version for version in versions if version["status"] in ("LIVE", "READY")]
+        writes = bool(playable) and all(generation.writes(model, version) for version in playable)
         return {
             "own": viewer is not None and viewer["tenant"]["slug"] == model["publisher"]["slug"],
             "playable": playable,
+            "writes": writes,
+            **(generation.fields(live or playable[0], self.request.POST) if writes else {}),
             "playground": {"model": model["ref"], "versions": playable},
             "samples": samples(
                 url=self.request.build_absolute_uri(reverse("graphql")),

@@ -21,6 +21,8 @@ from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from demo.build import babbler
+
 PROJECT = Path(__file__).resolve().parents[2]
 CHROMIUM = Path("/usr/bin/chromium")
 SECONDS_TO_START = 60
@@ -58,6 +60,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         manage("migrate", "--verbosity=0")
         manage("createcachetable")
         manage("collectstatic", "--no-input", "--verbosity=0")
+        # The language model of the demo, in small.
+        babbler.build(data_dir / "smollm2.zip")
         manage("load_demo")
         manage("reconcile")
         demo = json.loads((data_dir / "demo.json").read_text())
