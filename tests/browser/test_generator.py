@@ -32,8 +32,9 @@ async def test_words_appear_as_they_come_and_then_what_they_cost(visit: Any) -> 
     await page.evaluate(
         """() => {
           window.seen = [];
-          new MutationObserver(() => seen.push(document.querySelector(".generated")?.textContent ?? ""))
-            .observe(document.getElementById("generate-result"), { childList: true, subtree: true, characterData: true });
+          const look = () => seen.push(document.querySelector(".generated")?.textContent ?? "");
+          const result = document.getElementById("generate-result");
+          new MutationObserver(look).observe(result, { childList: true, subtree: true, characterData: true });
         }"""
     )
 

@@ -43,7 +43,9 @@ def test_the_samples_mutation_is_valid() -> None:
     assert problems(samples.MUTATION) == []
 
 
-def test_the_playgrounds_mutation_is_valid() -> None:
-    source = Path(HERE / "static/playground/playground.js").read_text(encoding="utf-8")
-    (invoke,) = re.findall(r"const INVOKE = `(.*?)`", source, re.DOTALL)
-    assert problems(invoke) == []
+@pytest.mark.parametrize("script", ["playground", "generator"])
+def test_the_playgrounds_documents_are_valid(script: str) -> None:
+    source = Path(HERE / f"static/playground/{script}.js").read_text(encoding="utf-8")
+    documents = re.findall(r"const [A-Z]+ = `(.*?)`", source, re.DOTALL)
+    assert documents
+    assert [problems(document) for document in documents] == [[]] * len(documents)

@@ -50,7 +50,7 @@
     };
   };
 
-  let under_way = null;
+  let underWay = null;
 
   const busy = (yes) => {
     run.setAttribute("aria-disabled", String(yes));
@@ -72,12 +72,15 @@
   const write = async () => {
     const text = h("p", { class: "generated", tabindex: "0" });
     result.replaceChildren(text);
+    result.scrollIntoView({ block: "nearest" });
     let id = null;
     try {
-      for await (const { invokeModel: event } of events(form, GENERATE, { input: read() }, under_way.signal)) {
+      for await (const { invokeModel: event } of events(form, GENERATE, { input: read() }, underWay.signal)) {
         if (event.outputs) {
           id = event.invocationId;
+          const follows = text.scrollTop + text.clientHeight >= text.scrollHeight - 8;
           text.append(event.outputs.find(({ name }) => name === "text_output")?.data?.[0] ?? "");
+          if (follows) text.scrollTop = text.scrollHeight;
         } else {
           if (!text.hasChildNodes()) text.remove();
           if (event.errors.length) result.append(...event.errors.map((problem) => refusal(problem, form.dataset.plans)));
@@ -98,8 +101,8 @@
 
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    if (under_way) return;
-    under_way = new AbortController();
+    if (underWay) return;
+    underWay = new AbortController();
     status.textContent = gettext("Writing…");
     busy(true);
     try {
@@ -108,12 +111,12 @@
       result.append(alert(problem.message));
       status.textContent = "";
     }
-    const stopped_by_key = document.activeElement === stop;
-    under_way = null;
+    const hadFocus = document.activeElement === stop;
+    underWay = null;
     busy(false);
-    if (stopped_by_key) run.focus();
+    if (hadFocus) run.focus();
   });
-  stop.addEventListener("click", () => under_way?.abort());
+  stop.addEventListener("click", () => underWay?.abort());
   // Enter in the prompt is a new line; with Ctrl or ⌘ it runs.
   form.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
