@@ -1,4 +1,4 @@
-"""Models that write text, known by their task and their tensors: what a person sets, and the call made of it."""
+"""The form of a model that writes text: what a person sets, and the call made of it."""
 
 import json
 from typing import Any
@@ -7,8 +7,7 @@ from django.http import QueryDict
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-TASK = "TEXT_GENERATION"
-PROMPT, TEXT = "text_input", "text_output"
+from .tasks import PROMPT
 
 # Name, what people read, attributes of its field. Empty means what the model has for it.
 SAMPLING: tuple[tuple[str, Promise, dict[str, str]], ...] = (
@@ -17,15 +16,6 @@ SAMPLING: tuple[tuple[str, Promise, dict[str, str]], ...] = (
     ("top_p", _("Top p"), {"min": "0", "max": "1", "step": "0.05"}),
     ("seed", _("Seed"), {"step": "1"}),
 )
-
-
-def writes(model: dict[str, Any], version: dict[str, Any]) -> bool:
-    """`model` and `version` as `pages/model.graphql` asks for them."""
-    return (
-        model["task"] == TASK
-        and [(tensor["name"], tensor["datatype"]) for tensor in version["inputs"]] == [(PROMPT, "BYTES")]
-        and any((tensor["name"], tensor["datatype"]) == (TEXT, "BYTES") for tensor in version["outputs"])
-    )
 
 
 def fields(version: dict[str, Any], typed: QueryDict) -> dict[str, Any]:

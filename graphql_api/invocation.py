@@ -121,7 +121,7 @@ class InvocationSubscription:
                             yield InvocationChunk(
                                 sequence=sequence,
                                 outputs=[Tensor(tensor=tensor) for tensor in event.outputs],
-                                invocation_id=global_id("Invocation", event.id),
+                                invocation_id=strawberry.ID(global_id("Invocation", event.id)),
                             )
                             sequence += 1
         except Unauthenticated:

@@ -1,4 +1,4 @@
-"""The whole site, served by uvicorn over a real PostgreSQL and a real Triton, in a real browser."""
+"""The whole site, served over a real PostgreSQL and a real Triton, in a real browser."""
 
 import contextlib
 import json
@@ -66,7 +66,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         manage("reconcile")
         demo = json.loads((data_dir / "demo.json").read_text())
         log = data_dir / "web.log"
-        with log.open("wb") as output, serve(environment, port, output):
+        with log.open("wb") as output, serve(environment, output):
             wait_for(f"{url}/healthz", log)
             yield Site(url, {user["email"]: user["password"] for user in demo["users"]}, demo["apiKeys"])
         # Triton outlives us: it must not keep what nobody wants any more.
@@ -93,10 +93,9 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serve(environment: dict[str, str], port: int, output: Any) -> Iterator[None]:
-    application = ["marketplace.config.asgi:application", "--port", str(port), "--no-access-log"]
+def serve(environment: dict[str, str], output: Any) -> Iterator[None]:
     server = subprocess.Popen(
-        [sys.executable, "-m", "uvicorn", *application],
+        [sys.executable, "-m", "marketplace.config.server"],
         cwd=PROJECT,
         env=environment,
         stdout=output,

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from graphql import build_schema, parse, validate
 
-from frontend import samples
 from frontend.documents import HERE, document
 from frontend.forms import Form
 from frontend.page import Page
+from frontend.samples import graphql
 from frontend.views import Explore, Keys, Model, Publisher, Usage
 from graphql_api.schema import schema
 
@@ -39,8 +39,8 @@ def test_every_fragment_is_used() -> None:
     assert spread == {path.stem for path in (HERE / "fragments").iterdir()}
 
 
-def test_the_samples_mutation_is_valid() -> None:
-    assert problems(samples.MUTATION) == []
+def test_the_samples_documents_are_valid() -> None:
+    assert problems(graphql.MUTATION) == problems(graphql.SUBSCRIPTION) == []
 
 
 @pytest.mark.parametrize("script", ["playground", "generator"])

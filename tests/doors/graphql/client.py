@@ -93,7 +93,7 @@ async def sse(site: Site, body: Any, *, cookies: httpx.Cookies | None = None, **
         yield Events(response)
 
 
-async def everything(site: Site, body: Any, **options: Any) -> list[tuple[str, Any]]:
+async def everything(site: Site | Server, body: Any, **options: Any) -> list[tuple[str, Any]]:
     async with sse(site, body, **options) as events:
         return [event async for event in events]
 

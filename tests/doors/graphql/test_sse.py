@@ -143,6 +143,15 @@ async def test_whoever_leaves_stops_the_model_and_is_charged_what_they_got(site:
     assert used(site, key) == (charged, 0)
 
 
+async def test_calls_under_way_are_bounded_for_each_key(site: Site) -> None:
+    with site.another_server(CALLS_PER_KEY="1") as server:
+        async with sse(server, talk(pause=0.05), **site.headers("subscriber")) as events:
+            async for _event in events:
+                refused, _end = await everything(server, talk(), **site.headers("subscriber"))
+                break
+        assert [error["__typename"] for error in payload(refused[1])["errors"]] == ["RateLimited"]
+
+
 async def test_nobody_streams_nothing(site: Site) -> None:
     event, _end = await everything(site, talk())
 
