@@ -77,7 +77,9 @@ class Events:
 
 
 @contextlib.asynccontextmanager
-async def sse(site: Site, body: Any, *, cookies: httpx.Cookies | None = None, **headers: str) -> AsyncIterator[Events]:
+async def sse(
+    site: Site | Server, body: Any, *, cookies: httpx.Cookies | None = None, **headers: str
+) -> AsyncIterator[Events]:
     """`body` by POST, or by GET when `method` says so."""
     method = headers.pop("method", "POST")
     accept = {"Accept": "text/event-stream"} | {name.replace("_", "-"): value for name, value in headers.items()}
