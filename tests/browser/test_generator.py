@@ -116,3 +116,22 @@ async def test_a_visitor_is_asked_to_sign_in(visit: Any) -> None:
     await visitor.page.get_by_role("link", name="Sign in to run it").click()
 
     await expect(visitor.page).to_have_url(re.compile(r"/accounts/login/\?next=/models/openlab/smollm2/"))
+
+
+async def test_graphiql_shows_a_subscription_as_it_goes(visit: Any) -> None:
+    visitor: Visitor = await visit(ALICE)
+    page = visitor.page
+    await visitor.open("/graphql")
+
+    await page.locator(".graphiql-query-editor .CodeMirror").click()
+    await page.keyboard.press("Control+A")
+    await page.keyboard.insert_text(
+        """subscription {
+          invokeModel(input: {model: "openlab/smollm2", parameters: {max_tokens: 5}, inputs: [
+            {name: "text_input", datatype: BYTES, shape: [1], data: ["Once"]}
+          ]}) { ... on InvokeModelPayload { invocation { status } errors { message } } }
+        }"""
+    )
+    await page.keyboard.press("Control+Enter")
+
+    await expect(page.locator(".result-window")).to_contain_text('"status": "SUCCEEDED"')

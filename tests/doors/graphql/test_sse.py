@@ -183,6 +183,20 @@ async def test_a_key_revoked_on_the_way_is_refused_from_its_next_call_on(site: S
         assert events.response.status_code == 401
 
 
+@pytest.mark.parametrize(
+    "accept", ["*/*", "application/graphql-response+json, application/json, text/event-stream, multipart/mixed"]
+)
+async def test_who_accepts_a_stream_among_others_gets_one_for_a_subscription_alone(site: Site, accept: str) -> None:
+    headers = {"Accept": accept} | site.headers("subscriber")
+    async with httpx.AsyncClient(headers=headers) as client:
+        streamed = await client.post(f"{site.url}/graphql", json=talk(max_tokens=1))
+        plain = await client.post(f"{site.url}/graphql", json={"query": "{ __typename }"})
+
+    assert streamed.headers["Content-Type"] == "text/event-stream; charset=utf-8"
+    assert streamed.text.endswith("event: complete\ndata:\n\n")
+    assert plain.json() == {"data": {"__typename": "Query"}}
+
+
 async def test_without_accepting_a_stream_a_subscription_is_406(site: Site) -> None:
     async with httpx.AsyncClient() as client:
         answer = await client.post(
