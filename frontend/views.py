@@ -3,16 +3,18 @@
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
+from django.conf import settings
 from django.http import QueryDict
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from . import generation, tasks
 from .forms import Form, fields
 from .labels import ORDERS, TASKS
 from .page import Page
-from .samples import samples
+from .samples import Place, doors
 
 CARDS = 24
 ROWS = 20
@@ -91,6 +93,7 @@ class Model(Page):
     forms = {
         "subscribe": Form("subscribe", fields("model", "plan"), done=_("Subscribed. The plan is active from now on.")),
         "cancel": Form("cancel", fields("modelSubscription"), done=_("Cancelled. Calls are refused from now on.")),
+        "generate": Form("generate", generation.asked),
     }
 
     def variables(self) -> dict[str, Any]:
@@ -101,16 +104,24 @@ class Model(Page):
         live = model["liveVersion"]
         versions = [edge["node"] for edge in model["versions"]["edges"]]
         playable = [version for version in versions if version["status"] in ("LIVE", "READY")]
+        writes = bool(playable) and all(tasks.writes(model, version) for version in playable)
         return {
             "own": viewer is not None and viewer["tenant"]["slug"] == model["publisher"]["slug"],
             "playable": playable,
+            "writes": writes,
+            **(generation.fields(live or playable[0], self.request.POST) if writes else {}),
             "playground": {"model": model["ref"], "versions": playable},
-            "samples": samples(
-                url=self.request.build_absolute_uri(reverse("graphql")),
-                ref=model["ref"],
-                tensors=live["inputs"] if live else [],
-            ),
+            "doors": doors(self.place(), model),
         }
+
+    def place(self) -> Place:
+        """By the name that the visitor has called the site by."""
+        host = self.request.get_host().removesuffix(f":{self.request.get_port()}")
+        grpc = urlsplit(
+            settings.PUBLIC_GRPC_URL
+            or f"{'grpcs' if settings.GRPC_TLS_CERTIFICATE else 'grpc'}://{host}:{settings.GRPC_PORT}"
+        )
+        return Place(self.request.build_absolute_uri("/").rstrip("/"), grpc.netloc, tls=grpc.scheme == "grpcs")
 
 
 class Publisher(Page):

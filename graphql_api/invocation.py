@@ -19,6 +19,7 @@ from .context import Info
 from .errors import Problem, problem_of
 from .metering import Invocation
 from .mutation import expected_failures, signed_in
+from .nodes import global_id
 from .tensors import Tensor, TensorInput
 
 
@@ -46,6 +47,9 @@ class InvokeModelPayload:
 class InvocationChunk:
     sequence: int
     outputs: list[Tensor]
+    invocation_id: strawberry.ID = strawberry.field(
+        description="Of the Invocation that comes at the end. Whoever leaves before that finds it by this in `node`."
+    )
 
 
 InvokeModelEvent = Annotated[InvocationChunk | InvokeModelPayload, strawberry.union("InvokeModelEvent")]
@@ -115,7 +119,9 @@ class InvocationSubscription:
                             yield _payload(event)
                         else:
                             yield InvocationChunk(
-                                sequence=sequence, outputs=[Tensor(tensor=tensor) for tensor in event.outputs]
+                                sequence=sequence,
+                                outputs=[Tensor(tensor=tensor) for tensor in event.outputs],
+                                invocation_id=strawberry.ID(global_id("Invocation", event.id)),
                             )
                             sequence += 1
         except Unauthenticated:

@@ -95,7 +95,8 @@ async def _answer(request: HttpRequest, media_type: str) -> HttpResponseBase:
     if operation.kind is not OperationType.SUBSCRIPTION:
         # Answered before the response begins: what a mutation writes into the session is saved with it.
         return answered(await answer(context, operation), media_type)
-    if media_type != EVENT_STREAM:
+    # Many clients accept it among others, and ask for JSON first.
+    if not request.accepts(EVENT_STREAM):
         raise RequestRefusedError(
             HTTPStatus.NOT_ACCEPTABLE,
             _("A subscription is answered as %(type)s: accept that, or use a WebSocket.") % {"type": EVENT_STREAM},

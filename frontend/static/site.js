@@ -35,7 +35,7 @@
     }
   };
 
-  /** [data-tabs]: its children, each with a heading, one at a time. WAI-ARIA's tabs pattern. */
+  /** [data-tabs]: its children, each with a heading, one at a time. WAI-ARIA's tabs pattern; they may be nested. */
   const tabs = (root) => {
     for (const group of root.querySelectorAll("[data-tabs]")) {
       const panels = [...group.children];
@@ -43,7 +43,7 @@
       list.className = "tabs";
       list.setAttribute("role", "tablist");
       const buttons = panels.map((panel) => {
-        const heading = panel.querySelector("h3");
+        const heading = panel.querySelector(":scope > :is(h3, h4)");
         const tab = document.createElement("button");
         tab.type = "button";
         tab.id = `${panel.id}-tab`;

@@ -25,6 +25,8 @@ class Environment(BaseSettings):
     debug: bool = False
     allowed_hosts: str = "localhost,127.0.0.1,[::1]"
     public_url: str = ""
+    # As callers reach it, where that is not the host of the pages and GRPC_PORT: grpc:// or grpcs://host:port.
+    public_grpc_url: str = ""
     introspection: bool = True
     graphiql: bool = True
     inference_timeout_seconds: float = Field(default=10.0, gt=0, le=600)

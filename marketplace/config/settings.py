@@ -22,6 +22,7 @@ TRITON_URLS = [url.strip() for url in ENVIRONMENT.triton_urls.split(",") if url.
 INFERENCE_TIMEOUT_SECONDS = ENVIRONMENT.inference_timeout_seconds
 GENERATION_TIMEOUT_SECONDS = ENVIRONMENT.generation_timeout_seconds
 CALLS_PER_KEY = ENVIRONMENT.calls_per_key
+PUBLIC_GRPC_URL = ENVIRONMENT.public_grpc_url
 GRPC_PORT = ENVIRONMENT.grpc_port
 GRPC_TLS_CERTIFICATE = ENVIRONMENT.grpc_tls_certificate
 GRPC_TLS_KEY = ENVIRONMENT.grpc_tls_key

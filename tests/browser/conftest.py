@@ -1,4 +1,4 @@
-"""The whole site, served by uvicorn over a real PostgreSQL and a real Triton, in a real browser."""
+"""The whole site, served over a real PostgreSQL and a real Triton, in a real browser."""
 
 import contextlib
 import json
@@ -20,6 +20,8 @@ import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+
+from demo.build import babbler
 
 PROJECT = Path(__file__).resolve().parents[2]
 CHROMIUM = Path("/usr/bin/chromium")
@@ -58,11 +60,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         manage("migrate", "--verbosity=0")
         manage("createcachetable")
         manage("collectstatic", "--no-input", "--verbosity=0")
+        # The language model of the demo, in small.
+        babbler.build(data_dir / "smollm2.zip")
         manage("load_demo")
         manage("reconcile")
         demo = json.loads((data_dir / "demo.json").read_text())
         log = data_dir / "web.log"
-        with log.open("wb") as output, serve(environment, port, output):
+        with log.open("wb") as output, serve(environment, output):
             wait_for(f"{url}/healthz", log)
             yield Site(url, {user["email"]: user["password"] for user in demo["users"]}, demo["apiKeys"])
         # Triton outlives us: it must not keep what nobody wants any more.
@@ -89,10 +93,9 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serve(environment: dict[str, str], port: int, output: Any) -> Iterator[None]:
-    application = ["marketplace.config.asgi:application", "--port", str(port), "--no-access-log"]
+def serve(environment: dict[str, str], output: Any) -> Iterator[None]:
     server = subprocess.Popen(
-        [sys.executable, "-m", "uvicorn", *application],
+        [sys.executable, "-m", "marketplace.config.server"],
         cwd=PROJECT,
         env=environment,
         stdout=output,

@@ -17,6 +17,7 @@ PUBLIC = [
     "/?tag=text",
     "/models/openlab/digits/",
     "/models/openlab/tumour/",
+    "/models/openlab/smollm2/",
     "/publishers/openlab/",
 ]
 ENTRANCE = ["/accounts/login/", "/accounts/signup/", "/accounts/password/reset/", "/accounts/password/reset/done/"]
@@ -48,6 +49,10 @@ async def test_an_answer_is_usable(visit: Any) -> None:
         await visitor.page.get_by_role("button", name="Run").click()
         await visitor.page.locator(".facts-line").wait_for()
         assert await visitor.page.evaluate(FLAWS) == []
+    await visitor.open("/models/openlab/smollm2/")
+    await visitor.page.get_by_role("button", name="Write").click()
+    await visitor.page.locator(".facts-line").wait_for()
+    assert await visitor.page.evaluate(FLAWS) == []
 
 
 async def test_a_missing_page_is_usable(visit: Any) -> None:

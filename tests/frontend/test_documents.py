@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from graphql import build_schema, parse, validate
 
-from frontend import samples
 from frontend.documents import HERE, document
 from frontend.forms import Form
 from frontend.page import Page
+from frontend.samples import graphql
 from frontend.views import Explore, Keys, Model, Publisher, Usage
 from graphql_api.schema import schema
 
@@ -39,11 +39,13 @@ def test_every_fragment_is_used() -> None:
     assert spread == {path.stem for path in (HERE / "fragments").iterdir()}
 
 
-def test_the_samples_mutation_is_valid() -> None:
-    assert problems(samples.MUTATION) == []
+def test_the_samples_documents_are_valid() -> None:
+    assert problems(graphql.MUTATION) == problems(graphql.SUBSCRIPTION) == []
 
 
-def test_the_playgrounds_mutation_is_valid() -> None:
-    source = Path(HERE / "static/playground/playground.js").read_text(encoding="utf-8")
-    (invoke,) = re.findall(r"const INVOKE = `(.*?)`", source, re.DOTALL)
-    assert problems(invoke) == []
+@pytest.mark.parametrize("script", ["playground", "generator"])
+def test_the_playgrounds_documents_are_valid(script: str) -> None:
+    source = Path(HERE / f"static/playground/{script}.js").read_text(encoding="utf-8")
+    documents = re.findall(r"const [A-Z]+ = `(.*?)`", source, re.DOTALL)
+    assert documents
+    assert [problems(document) for document in documents] == [[]] * len(documents)

@@ -3,6 +3,7 @@
 import json
 import re
 from decimal import Decimal
+from html import unescape
 from typing import Any
 
 import pytest
@@ -200,17 +201,31 @@ def test_a_plan_with_a_price_past_its_units_has_no_limit_to_show(marketplace: Ma
     assert "then $0.002 per call" in page
 
 
-def test_code_samples_name_this_site_and_this_model(marketplace: Marketplace) -> None:
+@pytest.mark.parametrize(
+    ("given", "printed"), [("", "testserver:8081"), ("grpcs://models.example:443", "models.example:443")]
+)
+def test_code_samples_name_this_site_and_this_model(
+    marketplace: Marketplace, settings: Any, given: str, printed: str
+) -> None:
+    settings.GRPC_PORT, settings.PUBLIC_GRPC_URL = 8081, given
     for tensor, value in zip(marketplace.version.tensors.filter(direction="INPUT"), (1.5, 2.25), strict=True):
         tensor.example, tensor.example_shape = [value], [1]
         tensor.save()
 
     page = marketplace.anonymous.client.get(URL).content.decode()
 
-    samples = dict(re.findall(r'<code id="code-(\w+)">(.*?)</code>', page, re.DOTALL))
-    assert samples.keys() == {"curl", "python", "javascript"}
-    for code in samples.values():
-        assert "http://testserver/graphql" in code
+    samples = dict(re.findall(r'<code id="code-([\w-]+)">(.*?)</code>', page, re.DOTALL))
+    addresses = {
+        "graphql-curl": "http://testserver/graphql",
+        "graphql-python": "http://testserver/graphql",
+        "graphql-javascript": "http://testserver/graphql",
+        "rest-curl": "http://testserver/v2/models/openlab/digits/infer",
+        "rest-python": 'InferenceServerClient("testserver")',
+        "grpc-python": f'InferenceServerClient("{printed}"',
+    }
+    assert samples.keys() == addresses.keys()
+    for slug, code in samples.items():
+        assert addresses[slug] in unescape(code)
         assert "openlab/digits" in code
         assert "MARKETPLACE_API_KEY" in code
         assert "2.25" in code

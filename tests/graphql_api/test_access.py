@@ -246,7 +246,7 @@ PLAIN: dict[str, str] = {
     "Spending": "periodStart periodEnd limit settled held remaining",
     "Quota": "periodStart periodEnd limit settled held remaining",
     "Invocation": "id status outputs unit units latencyMs createdAt receipt",
-    "InvocationChunk": "sequence outputs",
+    "InvocationChunk": "sequence outputs invocationId",
     "Tensor": "name datatype shape data base64",
     "Facets": "tasks tags licenses publishers",
     "FacetValue": "value count",

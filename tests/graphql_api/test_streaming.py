@@ -18,11 +18,13 @@ from graphql_api.websocket import Sockets
 from inference.invocation import Chunk
 from inference.tensors import Datatype, Tensor
 from marketplace.access import Principal, TenantRole
+from marketplace.catalog.models import ModelVersion
 
 ACME = Principal(tenant_id=UUID(int=1), group_id=1, role=TenantRole.DEVELOPER)
 STREAM = """subscription {
   invokeModel(input: {model: "openlab/talker", inputs: []}) { ... on InvocationChunk { sequence } }
 }"""
+VERSION = ModelVersion()
 # More than whatever is between two ends may hold of it.
 MANY = 100
 
@@ -39,7 +41,7 @@ class Talker:
         try:
             while not self.silent:
                 self.asked += 1
-                yield Chunk((Tensor("text", Datatype.BYTES, (1,), b"\x01\0\0\0a"),))
+                yield Chunk((Tensor("text", Datatype.BYTES, (1,), b"\x01\0\0\0a"),), UUID(int=2), VERSION)
             await asyncio.Event().wait()
         finally:
             self.closed.set()

@@ -5,15 +5,7 @@
 window.Playground ??= {};
 
 Playground.inputs = (() => {
-  /** h("p", { class: "x" }, "words", child): an element. */
-  const h = (name, attributes = {}, ...children) => {
-    const element = document.createElement(name);
-    for (const [key, value] of Object.entries(attributes)) {
-      if (value !== null && value !== undefined) element.setAttribute(key, value);
-    }
-    element.append(...children);
-    return element;
-  };
+  const { h } = Playground.told;
 
   /** A declared shape with its first free dimension set to `count` and further ones to 1. */
   const filled = (shape, count) => {
@@ -216,5 +208,5 @@ Playground.inputs = (() => {
     return json(spec, id);
   };
 
-  return { h, widget };
+  return { widget };
 })();

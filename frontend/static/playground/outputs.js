@@ -4,7 +4,7 @@
 window.Playground ??= {};
 
 Playground.outputs = (() => {
-  const { h } = Playground.inputs;
+  const { h } = Playground.told;
   const language = document.documentElement.lang;
   const percent = new Intl.NumberFormat(language, { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
   const short = new Intl.NumberFormat(language, { maximumFractionDigits: 4 });

@@ -25,9 +25,9 @@ TALK = """
 subscription ($input: InvokeModelInput!) {
   invokeModel(input: $input) {
     __typename
-    ... on InvocationChunk { sequence outputs { name data } }
+    ... on InvocationChunk { sequence invocationId outputs { name data } }
     ... on InvokeModelPayload {
-      invocation { status units unit version { number } outputs { name } }
+      invocation { id status units unit version { number } outputs { name } }
       errors { __typename code message path }
     }
   }
@@ -77,7 +77,9 @@ class Events:
 
 
 @contextlib.asynccontextmanager
-async def sse(site: Site, body: Any, *, cookies: httpx.Cookies | None = None, **headers: str) -> AsyncIterator[Events]:
+async def sse(
+    site: Site | Server, body: Any, *, cookies: httpx.Cookies | None = None, **headers: str
+) -> AsyncIterator[Events]:
     """`body` by POST, or by GET when `method` says so."""
     method = headers.pop("method", "POST")
     accept = {"Accept": "text/event-stream"} | {name.replace("_", "-"): value for name, value in headers.items()}
@@ -93,7 +95,7 @@ async def sse(site: Site, body: Any, *, cookies: httpx.Cookies | None = None, **
         yield Events(response)
 
 
-async def everything(site: Site, body: Any, **options: Any) -> list[tuple[str, Any]]:
+async def everything(site: Site | Server, body: Any, **options: Any) -> list[tuple[str, Any]]:
     async with sse(site, body, **options) as events:
         return [event async for event in events]
 

@@ -1,9 +1,9 @@
 """A model for Triton's Python backend that says as many words as it is told to, and notes when it stops.
 
-Request parameters: `max_tokens` (words; without it, without end), `pause` (seconds before each word), `size`
-(characters of a word), `fail_after` (words, then an error), `stream` (false: one answer with all of it), `witness` (a
-file that the number of words said is written to, once the model is done or sees that nobody listens any more). A word
-is a token, and so is each character of the prompt.
+Request parameters: `max_tokens` (words) and `max_total_tokens` (of prompt and words; without both, without end),
+`pause` (seconds before each word), `size` (characters of a word), `fail_after` (words, then an error), `stream` (false:
+one answer with all of it), `witness` (a file that the number of words said is written to, once the model is done or
+sees that nobody listens any more). A word is a token, and so is each character of the prompt.
 """
 
 import json
@@ -28,7 +28,8 @@ class TritonPythonModel:
 def _talk(sender, text, parameters):
     said = 0
     try:
-        most = int(parameters.get("max_tokens", 0)) or None
+        bounds = (parameters.get("max_tokens"), parameters.get("max_total_tokens", 0) - len(text))
+        most = min((bound for bound in bounds if bound and bound > 0), default=None)
         if parameters.get("stream", True):
             for number in count(1):
                 time.sleep(float(parameters.get("pause", 0.002)))

@@ -33,9 +33,11 @@ async def test_a_stream_is_chunks_in_order_and_then_the_settled_invocation(site:
     assert [name for name, _data in chunks] == ["next"] * 5
     assert [data["data"]["invokeModel"]["sequence"] for _name, data in chunks] == [0, 1, 2, 3, 4]
     assert "".join(said(data) for _name, data in chunks) == "word1 word2 word3 word4 word5 "
+    (id,) = {data["data"]["invokeModel"]["invocationId"] for _name, data in chunks}
     assert payload(last[1]) == {
         "__typename": "InvokeModelPayload",
         "invocation": {
+            "id": id,
             "status": "SUCCEEDED",
             "units": str(5 + len(PROMPT)),
             "unit": "TOKEN",
@@ -141,6 +143,15 @@ async def test_whoever_leaves_stops_the_model_and_is_charged_what_they_got(site:
     assert used(site, key) == (charged, 0)
 
 
+async def test_calls_under_way_are_bounded_for_each_key(site: Site) -> None:
+    with site.another_server(CALLS_PER_KEY="1") as server:
+        async with sse(server, talk(pause=0.05), **site.headers("subscriber")) as events:
+            async for _event in events:
+                refused, _end = await everything(server, talk(), **site.headers("subscriber"))
+                break
+        assert [error["__typename"] for error in payload(refused[1])["errors"]] == ["RateLimited"]
+
+
 async def test_nobody_streams_nothing(site: Site) -> None:
     event, _end = await everything(site, talk())
 
@@ -170,6 +181,20 @@ async def test_a_key_revoked_on_the_way_is_refused_from_its_next_call_on(site: S
     assert payload(heard[-2][1])["invocation"]["units"] == str(50 + len(PROMPT))
     async with sse(site, talk(), **site.headers(key)) as events:
         assert events.response.status_code == 401
+
+
+@pytest.mark.parametrize(
+    "accept", ["*/*", "application/graphql-response+json, application/json, text/event-stream, multipart/mixed"]
+)
+async def test_who_accepts_a_stream_among_others_gets_one_for_a_subscription_alone(site: Site, accept: str) -> None:
+    headers = {"Accept": accept} | site.headers("subscriber")
+    async with httpx.AsyncClient(headers=headers) as client:
+        streamed = await client.post(f"{site.url}/graphql", json=talk(max_tokens=1))
+        plain = await client.post(f"{site.url}/graphql", json={"query": "{ __typename }"})
+
+    assert streamed.headers["Content-Type"] == "text/event-stream; charset=utf-8"
+    assert streamed.text.endswith("event: complete\ndata:\n\n")
+    assert plain.json() == {"data": {"__typename": "Query"}}
 
 
 async def test_without_accepting_a_stream_a_subscription_is_406(site: Site) -> None:
