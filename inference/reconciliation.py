@@ -7,7 +7,8 @@ now; one that was settled before Triton was asked has been counted. So, of one v
     settled  <=  Triton's count + what it lost  <=  settled + released + open
 
 and the drift is how far Triton's count lies outside. Released calls leave room because nobody knows of them whether
-Triton finished them (a caller who left, a deadline, a crash of ours) or never saw them.
+Triton finished them (a caller who left, a deadline, a crash of ours) or never saw them. Of a model that streams a call
+may be two at Triton, the second of them to stop the first (generation.py): there is twice the room.
 """
 
 import asyncio
@@ -122,6 +123,7 @@ def _compare(cursor: Any, moment: datetime, answers: Answers) -> dict[UUID, int]
     unread = {usage for usage, known in counters.items() if any(endpoint in away for endpoint, _load in known)}
     unread |= set(Deployment.objects.filter(endpoint__in=away).values_list("version_id", flat=True))
 
+    decoupled = set(ModelVersion.objects.filter(decoupled=True).values_list("pk", flat=True))
     rows = UsageReconciliation.objects.in_bulk()
     changed: list[UsageReconciliation] = []
     read: list[TritonCounter] = []
@@ -137,7 +139,7 @@ def _compare(cursor: Any, moment: datetime, answers: Answers) -> dict[UUID, int]
         read += loads.read
         ended += loads.ended
         if version_id not in unread:
-            drift = _judge(row, until)
+            drift = _judge(row, until, requests_per_call=2 if version_id in decoupled else 1)
             if drift != row.reported:
                 drifts[version_id] = row.reported = drift
             row.doubtful = 0
@@ -256,10 +258,10 @@ def _read(
     return loads
 
 
-def _judge(row: UsageReconciliation, now: datetime) -> int:
+def _judge(row: UsageReconciliation, now: datetime, *, requests_per_call: int) -> int:
     """Sets the drift. Returns as much of it as the last comparison had found too: what lasts is worth an error."""
     before = row.drift
-    least, most = row.settled, row.settled + row.undelivered + row.in_flight
+    least, most = row.settled, (row.settled + row.undelivered + row.in_flight) * requests_per_call
 
     def drift() -> int:
         counted = row.delivered + row.uncounted

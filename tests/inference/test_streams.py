@@ -15,9 +15,9 @@ import pytest_asyncio
 from asgiref.sync import sync_to_async
 from pytest_django import Settings
 
-from inference import dispatch, gateway
+from inference import dispatch, gateway, generation, reconciliation
 from inference.invocation import Chunk, Invocation, invoke, stream
-from inference.models import Deployment
+from inference.models import Deployment, UsageReconciliation
 from inference.tensors import RawTensor
 from marketplace.access import TenantRole
 from marketplace.draining import interrupted
@@ -207,6 +207,21 @@ async def test_who_leaves_stops_the_model_and_pays_for_what_was_taken(shop: Shop
     # The third was handed over, and nobody came back to say that it had arrived.
     assert await charged() == (3, 0, 3, 0)
     assert (await Hold.objects.aget()).state == "settled"
+
+
+async def test_a_stream_that_was_left_is_nothing_that_triton_delivered_without_us(shop: Shop) -> None:
+    await sync_to_async(reconciliation.reconcile)()
+    for _ in range(3):
+        async with aclosing(shop.stream(9, gate_at=5)) as events:
+            await anext(events)
+    await generation.ended()
+
+    # One that lasts is found twice.
+    for _ in range(2):
+        await sync_to_async(reconciliation.reconcile)()
+
+    usage = await UsageReconciliation.objects.aget()
+    assert (usage.delivered, usage.undelivered, usage.drift) == (6, 3, 0)
 
 
 async def test_who_is_cancelled_while_waiting_pays_for_what_was_taken(shop: Shop) -> None:
