@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
+from uuid import uuid4
 
 import grpc
 import grpc.aio
@@ -109,8 +110,9 @@ async def stream(
     """Each of the model's answers as it comes: many of a decoupled model, one of another. Raises as `infer` does.
 
     Closing it stops the model's work, if it is `stoppable` (generation.STOP). What nobody asks for waits at the server:
-    HTTP/2 lets a window of it through. No two streams at a time may have the same `request_id`.
+    HTTP/2 lets a window of it through.
     """
+    request_id = request_id or uuid4().hex  # by which the model knows what it is to stop
     message = _message(model, request, request_id)
     message.parameters["triton_enable_empty_final_response"].bool_param = True
     stop = None

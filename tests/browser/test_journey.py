@@ -120,13 +120,13 @@ async def test_without_javascript_all_but_the_playground_works(visit: Any) -> No
 
     await page.get_by_label("english").check()
     await page.get_by_role("button", name="Apply filters").click()
-    await expect(page.locator("#count")).to_contain_text("2 models")
+    await expect(page.locator("#count")).to_contain_text("3 models")
     await page.get_by_role("searchbox", name="Search models").fill("sentimnt")
     await page.get_by_role("button", name="Search").click()
     await expect(page.locator("#count")).to_contain_text("1 model")
     await page.get_by_role("link", name="English sentiment").click()
     await expect(page.locator("#try noscript p")).to_be_visible()
-    await expect(page.locator("#sample-python")).to_contain_text("urllib.request")
+    await expect(page.locator("#sample-graphql-python")).to_contain_text("urllib.request")
     await page.get_by_role("button", name="Subscribe to Free").click()
     await expect(page.get_by_role("status")).to_contain_text("Subscribed.")
     await page.get_by_text("Cancel subscription").click()
@@ -151,7 +151,7 @@ async def test_filters_answer_at_once_and_the_back_button_undoes_them(visit: Any
     await page.go_back()
     await expect(page.locator("#count")).to_contain_text("1 model")
     await page.get_by_role("link", name="Clear filters").click()
-    await expect(page.locator("#count")).to_contain_text("5 models")
+    await expect(page.locator("#count")).to_contain_text("6 models")
 
 
 async def test_by_keyboard_alone(visit: Any) -> None:
