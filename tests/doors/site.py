@@ -25,6 +25,7 @@ from urllib.request import urlopen
 from uuid import uuid4
 
 import psycopg
+from django.contrib.contenttypes.models import ContentType
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.utils import load_backend
 from psycopg import sql
@@ -138,8 +139,13 @@ class Database:
         """The answer of `work`, which may use the ORM: from tests with an event loop and from those without."""
 
         def unblocked() -> T:
-            with self._blocker.unblock():
-                return work()
+            # Its ids are another database's, before and after.
+            ContentType.objects.clear_cache()
+            try:
+                with self._blocker.unblock():
+                    return work()
+            finally:
+                ContentType.objects.clear_cache()
 
         return self._worker.submit(unblocked).result()
 
