@@ -137,7 +137,7 @@ async def stream(
             yield Chunk(outputs_of_one, done.id, done.version)
         yield replace(done, outputs=None)
         return
-    taken = Taken(call.counts_tokens, keeps=idempotency_key is not None)
+    taken = _Taken(call.counts_tokens, keeps=idempotency_key is not None)
     started = perf_counter()
 
     async def end(*, charged: bool, because: str = "") -> Decimal | None:
@@ -176,7 +176,7 @@ async def stream(
     yield call.delivered(None, units, (perf_counter() - started) * 1000)
 
 
-class Taken:
+class _Taken:
     """What a stream's caller has taken so far."""
 
     def __init__(self, counts_tokens: bool, *, keeps: bool) -> None:
