@@ -2,16 +2,15 @@
 
 import dataclasses
 import logging
-import secrets
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 import strawberry
-from django.utils.translation import gettext as _
 from graphql import GraphQLError
 
+from marketplace.edge import masked
 from marketplace.errors import MarketplaceError
 
 from .context import DATABASE_IS_AWAY, records_out_of_reach
@@ -127,9 +126,7 @@ def _formatted(error: GraphQLError) -> dict[str, Any]:
     elif cause is None or isinstance(cause, GraphQLError):
         answer["extensions"] = {"code": "BAD_REQUEST"} | answer.get("extensions", {})
     else:
-        reference = secrets.token_hex(8)
-        log.error("internal error %s at %s", reference, error.path, exc_info=cause)
-        answer["message"] = _("Internal error. Tell the operator this reference: %(id)s.") % {"id": reference}
+        answer["message"], reference = masked(cause, error.path)
         answer["extensions"] = {"code": "INTERNAL", "reference": reference}
     return answer
 

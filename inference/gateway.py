@@ -128,6 +128,8 @@ async def stream(
             async with asyncio.timeout_at(deadline):
                 response = await generation.next()
             if response is None:
+                if not generation.complete:
+                    raise _away()
                 return
             if response.error_message:
                 raise _stream_failure(response.error_message)

@@ -32,7 +32,8 @@ class Generation:
         self._stop = stop
         self._answers: asyncio.Queue[Any] = asyncio.Queue(1)
         self._failure: grpc.aio.AioRpcError | None = None
-        self._complete = False
+        # Triton has said that nothing more follows. A stream that ends without was cut.
+        self.complete = False
         self._left = False
         # gRPC breaks a call on which two write at a time.
         self._writing = asyncio.Lock()
@@ -64,7 +65,7 @@ class Generation:
                 if answer.id in ("", self._request.id) and (
                     response.error_message or answer.parameters["triton_final_response"].bool_param
                 ):
-                    self._complete = True
+                    self.complete = True
                     async with self._writing:
                         await self._call.done_writing()
                 if not self._left and (response.error_message or answer.outputs):
@@ -88,7 +89,7 @@ class Generation:
         try:
             async with asyncio.timeout(LEAVING_SECONDS):
                 async with self._writing:
-                    if not self._complete and self._stop is not None:
+                    if not self.complete and self._stop is not None:
                         await self._call.write(self._stop)
                     await self._call.done_writing()
                 await asyncio.wait({self._task})

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import logging
+import secrets
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any, TypeVar
 
@@ -9,6 +11,8 @@ from django.utils.translation import gettext as _
 
 from . import trace
 from .errors import PayloadTooLarge, Unauthenticated
+
+log = logging.getLogger(__name__)
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -30,8 +34,19 @@ def bearer(header: str | None) -> str | None:
         return None
     scheme, _space, secret = header.partition(" ")
     if scheme.lower() != "bearer" or not secret.strip():
-        raise Unauthenticated(_("Send an API key as `Authorization: Bearer <key>`."))
+        raise no_key()
     return secret.strip()
+
+
+def no_key() -> Unauthenticated:
+    return Unauthenticated(_("Send an API key as `Authorization: Bearer <key>`."))
+
+
+def masked(error: BaseException, where: object = "") -> tuple[str, str]:
+    """The message and the reference for what nobody expected, which is logged here, once."""
+    reference = secrets.token_hex(8)
+    log.error("internal error %s %s", reference, where, exc_info=error)
+    return _("Internal error. Tell the operator this reference: %(id)s.") % {"id": reference}, reference
 
 
 async def received(receive: Receive) -> list[Message]:

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.utils.translation import gettext_lazy as _
 
-from .sample import Example, Place, Sample, for_shell, python, wrapped
+from .sample import MAX_TOKENS, Example, Place, Sample, for_shell, python, wrapped
 
 MUTATION = """\
 mutation Invoke($input: InvokeModelInput!) {
@@ -20,7 +20,6 @@ subscription Write($input: InvokeModelInput!) {
     ... on InvokeModelPayload { invocation { units latencyMs } errors { code message } }
   }
 }"""
-MAX_TOKENS = 48
 
 CURL = """\
 curl {url}/graphql \\
@@ -28,22 +27,15 @@ curl {url}/graphql \\
   -H "Content-Type: application/json" \\
   -d '{body}'
 """
+CURL_STREAMED = CURL.replace("curl ", "curl --no-buffer ").replace("  -d", '  -H "Accept: text/event-stream" \\\n  -d')
 
-CURL_STREAMED = """\
-curl --no-buffer {url}/graphql \\
-  -H "Authorization: Bearer $MARKETPLACE_API_KEY" \\
-  -H "Content-Type: application/json" \\
-  -H "Accept: text/event-stream" \\
-  -d '{body}'
-"""
-
-PYTHON = '''\
+PYTHON_ASKS = '''\
 import json
 import os
 import urllib.request
 
 query = """
-{mutation}
+{document}
 """
 input = {input}
 
@@ -52,35 +44,22 @@ request = urllib.request.Request(
     data=json.dumps({{"query": query, "variables": {{"input": input}}}}).encode(),
     headers={{
         "Authorization": "Bearer " + os.environ["MARKETPLACE_API_KEY"],
-        "Content-Type": "application/json",
+        "Content-Type": "application/json",{accept}
     }},
 )
 with urllib.request.urlopen(request) as response:
+'''
+PYTHON = (
+    PYTHON_ASKS
+    + """\
     answer = json.load(response)["data"]["invokeModel"]
 
 print(answer["errors"] or answer["invocation"])
-'''
-
-PYTHON_STREAMED = '''\
-import json
-import os
-import urllib.request
-
-query = """
-{subscription}
 """
-input = {input}
-
-request = urllib.request.Request(
-    "{url}/graphql",
-    data=json.dumps({{"query": query, "variables": {{"input": input}}}}).encode(),
-    headers={{
-        "Authorization": "Bearer " + os.environ["MARKETPLACE_API_KEY"],
-        "Content-Type": "application/json",
-        "Accept": "text/event-stream",
-    }},
 )
-with urllib.request.urlopen(request) as response:
+PYTHON_STREAMED = (
+    PYTHON_ASKS
+    + """\
     for line in response:
         if not line.startswith(b"data: "):
             continue
@@ -90,12 +69,13 @@ with urllib.request.urlopen(request) as response:
                 print(output["data"][0], end="", flush=True)
 
 print("\\n", event["errors"] or event["invocation"])
-'''
+"""
+)
 
-JAVASCRIPT = """\
+JAVASCRIPT_ASKS = """\
 // Node 18 or later: save it as call.mjs
 const query = `
-{mutation}
+{document}
 `;
 const input = {input};
 
@@ -103,31 +83,22 @@ const response = await fetch("{url}/graphql", {{
   method: "POST",
   headers: {{
     "Authorization": `Bearer ${{process.env.MARKETPLACE_API_KEY}}`,
-    "Content-Type": "application/json",
+    "Content-Type": "application/json",{accept}
   }},
   body: JSON.stringify({{ query, variables: {{ input }} }}),
 }});
+"""
+JAVASCRIPT = (
+    JAVASCRIPT_ASKS
+    + """\
 const {{ invocation, errors }} = (await response.json()).data.invokeModel;
 
 console.log(errors.length ? errors : JSON.stringify(invocation));
 """
-
-JAVASCRIPT_STREAMED = """\
-// Node 18 or later: save it as call.mjs
-const query = `
-{subscription}
-`;
-const input = {input};
-
-const response = await fetch("{url}/graphql", {{
-  method: "POST",
-  headers: {{
-    "Authorization": `Bearer ${{process.env.MARKETPLACE_API_KEY}}`,
-    "Content-Type": "application/json",
-    "Accept": "text/event-stream",
-  }},
-  body: JSON.stringify({{ query, variables: {{ input }} }}),
-}});
+)
+JAVASCRIPT_STREAMED = (
+    JAVASCRIPT_ASKS
+    + """\
 let text = "";
 for await (const part of response.body.pipeThrough(new TextDecoderStream())) {{
   text += part;
@@ -141,6 +112,7 @@ for await (const part of response.body.pipeThrough(new TextDecoderStream())) {{
   }}
 }}
 """
+)
 
 
 def samples(place: Place, example: Example) -> list[Sample]:
@@ -150,10 +122,14 @@ def samples(place: Place, example: Example) -> list[Sample]:
     if example.writes:
         curl, in_python, javascript, document = CURL_STREAMED, PYTHON_STREAMED, JAVASCRIPT_STREAMED, SUBSCRIPTION
         given |= {"parameters": {"max_tokens": MAX_TOKENS}}
-    texts = {"url": place.url, "mutation": document, "subscription": document}
+    # On a line of its own, as far in as the header before it.
+    accept = '\n{}"Accept": "text/event-stream",' if example.writes else ""
+    texts = {"url": place.url, "document": document}
     body = {"query": " ".join(document.split()), "variables": {"input": given}}
+    code = in_python.format(**texts, accept=accept.format(" " * 8), input=python(given))
+    script = javascript.format(**texts, accept=accept.format(" " * 4), input=wrapped(given))
     return [
-        Sample("graphql-curl", "curl", curl.format(**texts, body=for_shell(wrapped(body)))),
-        Sample("graphql-python", "Python", in_python.format(**texts, input=python(given))),
-        Sample("graphql-javascript", _("JavaScript"), javascript.format(**texts, input=wrapped(given))),
+        Sample("graphql-curl", "curl", curl.format(url=place.url, body=for_shell(wrapped(body)))),
+        Sample("graphql-python", "Python", code),
+        Sample("graphql-javascript", _("JavaScript"), script),
     ]

@@ -2,9 +2,7 @@
 
 from typing import Any
 
-from .sample import Example, Place, Sample, for_shell, python, wrapped
-
-MAX_TOKENS = 48
+from .sample import MAX_TOKENS, Example, Place, Sample, for_shell, python, wrapped
 
 CURL = """\
 curl {url}/v1/embeddings \\

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 from django.utils.functional import Promise
 
 WIDTH = 76
+# What a model is asked to write, at most.
+MAX_TOKENS = 48
 # What the code is to be told by its environment, so that nobody pastes a key into a file.
 KEY = "MARKETPLACE_API_KEY"
 

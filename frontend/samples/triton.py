@@ -1,8 +1,7 @@
 """The Open Inference Protocol, over REST and over gRPC: in curl, and by Triton's own Python client."""
 
-from .sample import Example, Place, Sample, for_shell, python, wrapped
+from .sample import MAX_TOKENS, Example, Place, Sample, for_shell, python, wrapped
 
-MAX_TOKENS = 48
 # Which numpy has for a datatype. BF16 is sent as FP32, which tritonclient cuts off.
 NUMPY = {
     "BOOL": "bool",
@@ -23,6 +22,15 @@ curl {url}/v2/models/{ref}/infer \\
   -d '{body}'
 """
 
+INPUTS = """\
+tensors = {tensors}
+
+inputs = []
+for name, datatype, shape, dtype, data in tensors:
+    inputs.append(triton.InferInput(name, shape, datatype))
+    inputs[-1].set_data_from_numpy(np.array(data, dtype=dtype).reshape(shape))
+"""
+
 REST = """\
 # pip install tritonclient[http]
 import os
@@ -30,13 +38,7 @@ import os
 import numpy as np
 import tritonclient.http as triton
 
-tensors = {tensors}
-
-inputs = []
-for name, datatype, shape, dtype, data in tensors:
-    inputs.append(triton.InferInput(name, shape, datatype))
-    inputs[-1].set_data_from_numpy(np.array(data, dtype=dtype).reshape(shape))
-
+{inputs}
 client = triton.InferenceServerClient("{host}"{ssl})
 answer = client.infer(
     "{ref}",
@@ -55,13 +57,7 @@ import os
 import numpy as np
 import tritonclient.grpc as triton
 
-tensors = {tensors}
-
-inputs = []
-for name, datatype, shape, dtype, data in tensors:
-    inputs.append(triton.InferInput(name, shape, datatype))
-    inputs[-1].set_data_from_numpy(np.array(data, dtype=dtype).reshape(shape))
-
+{inputs}
 client = triton.InferenceServerClient("{grpc}"{ssl})
 answer = client.infer(
     "{ref}",
@@ -81,13 +77,7 @@ import queue
 import numpy as np
 import tritonclient.grpc as triton
 
-tensors = {tensors}
-
-inputs = []
-for name, datatype, shape, dtype, data in tensors:
-    inputs.append(triton.InferInput(name, shape, datatype))
-    inputs[-1].set_data_from_numpy(np.array(data, dtype=dtype).reshape(shape))
-
+{inputs}
 answers = queue.Queue()
 client = triton.InferenceServerClient("{grpc}"{ssl})
 client.start_stream(
@@ -113,7 +103,7 @@ client.stop_stream()
 
 def rest(place: Place, example: Example) -> list[Sample]:
     by_client = REST.format(
-        tensors=_tensors(example),
+        inputs=_inputs(example),
         host=place.host,
         ssl=", ssl=True" if place.https else "",
         ref=example.ref,
@@ -129,7 +119,7 @@ def rest(place: Place, example: Example) -> list[Sample]:
 
 def grpc(place: Place, example: Example) -> list[Sample]:
     code = (GRPC_STREAMED if example.writes else GRPC).format(
-        tensors=_tensors(example),
+        inputs=_inputs(example),
         grpc=place.grpc,
         ssl=", ssl=True" if place.tls else "",
         ref=example.ref,
@@ -138,10 +128,9 @@ def grpc(place: Place, example: Example) -> list[Sample]:
     return [Sample("grpc-python", "Python", code)]
 
 
-def _tensors(example: Example) -> str:
-    return python(
-        [
-            (tensor["name"], tensor["datatype"], tensor["shape"], NUMPY[tensor["datatype"]], tensor["data"])
-            for tensor in example.inputs
-        ]
-    )
+def _inputs(example: Example) -> str:
+    tensors = [
+        (tensor["name"], tensor["datatype"], tensor["shape"], NUMPY[tensor["datatype"]], tensor["data"])
+        for tensor in example.inputs
+    ]
+    return INPUTS.format(tensors=python(tensors))

@@ -16,6 +16,7 @@ from pytest_django import DjangoDbBlocker
 from demo import loading
 from inference import artifacts
 from inference.formats import read_signature
+from inference.models import Deployment, DeploymentStatus
 from inference.tensors import Datatype
 from marketplace.access import TenantRole
 from marketplace.catalog.models import Direction, MLModel, Visibility
@@ -25,7 +26,7 @@ from marketplace.publishing import actions as publishing
 from marketplace.subscriptions import actions as subscriptions
 from marketplace.tenants.models import ApiKey, Tenant
 from tests import factories
-from tests.doors.site import Database, Site, manage, serving
+from tests.doors.site import Database, Server, Site, manage, serving
 from tests.inference import graphs
 
 MODELS = {
@@ -60,6 +61,17 @@ def site(django_db_blocker: DjangoDbBlocker, tmp_path_factory: pytest.TempPathFa
     finally:
         database.drop()
         shutil.rmtree(folder / "objects", ignore_errors=True)  # 91 MB that pytest would keep
+
+
+@pytest.fixture(scope="session")
+def without_triton(site: Site) -> Iterator[Server]:
+    """A server whose Triton is down, though it had openlab/add loaded."""
+    nobody = "127.0.0.1:9"
+    version = site.version("openlab/add")
+    site.records(lambda: Deployment.objects.create(version=version, endpoint=nobody, status=DeploymentStatus.READY))
+    with site.another_server(TRITON_URLS=nobody) as server:
+        yield server
+    site.records(lambda: Deployment.objects.filter(endpoint=nobody).delete())
 
 
 def _put_up() -> dict[str, str]:

@@ -7,12 +7,15 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 import pytest_asyncio
 
 from inference import gateway
 from inference.formats import read_signature
+from inference.oip import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
 from inference.repository import triton_models
 from inference.tensors import Datatype, InferenceRequest, Tensor
 from marketplace.embedded import triton as embedded
@@ -274,6 +277,34 @@ class TestRestart:
         for model in triton_models(add, "onnx", graphs.add(), read_signature(graphs.add())):
             await gateway.load(server.address, model.name, model.config, model.files)
         assert await gateway.infer(server.address, add, SUM, timeout=PATIENCE) == (fp32("SUM", 3.75),)
+
+
+async def test_a_stream_that_ends_without_its_last_answer_was_cut_whatever_its_status() -> None:
+    async def answer(_requests: AsyncIterator[ModelInferRequest], context: Any) -> None:
+        response = ModelInferResponse(model_name="count")
+        response.outputs.add(name="number", datatype="INT64", shape=[1])
+        response.raw_output_contents.append(struct.pack("<q", 1))
+        await context.write(ModelStreamInferResponse(infer_response=response))
+
+    server = grpc.aio.server()
+    handler = grpc.stream_stream_rpc_method_handler(
+        answer,
+        request_deserializer=ModelInferRequest.FromString,
+        response_serializer=ModelStreamInferResponse.SerializeToString,
+    )
+    service = "inference.GRPCInferenceService"
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"ModelStreamInfer": handler}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+
+    got = []
+    with pytest.raises(ModelUnavailable):
+        async for outputs in gateway.stream(f"127.0.0.1:{port}", "count", InferenceRequest(()), timeout=PATIENCE):
+            got.append(outputs)  # noqa: PERF401  (it is to have those that came before)
+
+    await gateway.close()
+    await server.stop(None)
+    assert got == [(int64("number", 1),)]
 
 
 class Server:

@@ -12,7 +12,8 @@ from inference.dataplane.classification import check_classes, with_classes
 from inference.dataplane.memory import room_for
 from inference.invocation import invoke
 from inference.oip import ModelInferRequest
-from marketplace.access import ANONYMOUS, Permission, Principal
+from marketplace.access import Principal
+from marketplace.edge import no_key
 from marketplace.errors import IdempotencyConflict, NotFound
 
 from .conversation import Caller, Context, read
@@ -47,8 +48,7 @@ async def _welcomed(_principal: Principal, _hinted: bool) -> None:
 def secret_of(caller: Caller) -> str:
     """Raises Unauthenticated for nobody."""
     if caller.secret is None:
-        ANONYMOUS.require(Permission.INVOKE)
-        raise AssertionError("nobody may invoke")
+        raise no_key()
     return caller.secret
 
 

@@ -7,8 +7,20 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from inference.callers import as_caller
-from marketplace.access import ANONYMOUS, Permission, Principal
-from marketplace.edge import Headers, Receive, Scope, Send, bearer, body, refuse_body, respond, too_large, unless_gone
+from marketplace.access import Principal
+from marketplace.edge import (
+    Headers,
+    Receive,
+    Scope,
+    Send,
+    bearer,
+    body,
+    no_key,
+    refuse_body,
+    respond,
+    too_large,
+    unless_gone,
+)
 
 from . import completions, embeddings, listing
 from .answers import encoded
@@ -65,8 +77,7 @@ class _Call:
         authorization = self.headers.get(b"authorization")
         secret = bearer(authorization.decode("latin-1")) if authorization is not None else None
         if secret is None:
-            ANONYMOUS.require(Permission.INVOKE)
-            raise AssertionError("nobody may invoke")
+            raise no_key()
         length = self.headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > MAX_BODY_BYTES:
             raise too_large(MAX_BODY_BYTES)

@@ -5,16 +5,14 @@ Source: OpenAI's API reference ("Error codes", "Rate limits"), and the headers t
 
 import logging
 import re
-import secrets
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
 from django.db import InterfaceError, OperationalError
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
-from marketplace.edge import Headers
+from marketplace.edge import Headers, masked
 from marketplace.errors import (
     BudgetExceeded,
     DeadlineExceeded,
@@ -31,6 +29,7 @@ from marketplace.errors import (
     Unauthenticated,
     ValidationProblem,
 )
+from marketplace.metering.connections import out_of_reach
 
 log = logging.getLogger(__name__)
 
@@ -86,13 +85,9 @@ def failure(error: Exception, *, subject: str | None = None) -> Failure:
     """
     if isinstance(error, OperationalError | InterfaceError):
         log.warning("the database is away: %s", error)
-        error = ModelUnavailable(
-            _("The marketplace cannot reach its records just now. Try again shortly."), retry_after_ms=1000
-        )
+        error = out_of_reach()
     if not isinstance(error, MarketplaceError):
-        reference = secrets.token_hex(8)
-        log.error("internal error %s", reference, exc_info=error)
-        message = _("Internal error. Tell the operator this reference: %(id)s.") % {"id": reference}
+        message, _reference = masked(error)
         return Failure(500, [JSON], _content(message, "server_error", None, "internal_error"))
     kind, code = next(_KINDS[base] for base in type(error).__mro__ if base in _KINDS)
     status, param = error.http_status, error.path

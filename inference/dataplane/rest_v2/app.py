@@ -9,14 +9,14 @@ from django.utils.translation import gettext as _
 from inference.callers import principal_by_secret
 from inference.dataplane import describe
 from marketplace.access import Principal
-from marketplace.edge import Headers, Receive, Scope, Send, refuse_body, respond
+from marketplace.edge import Headers, Receive, Scope, Send, no_key, refuse_body, respond
 from marketplace.errors import MarketplaceError, PermissionDenied, ValidationProblem
 from marketplace.metering.connections import out_of_reach
 
 from . import errors
 from .answers import Answer
 from .calls import infer
-from .incoming import HungUp, Incoming, no_key
+from .incoming import HungUp, Incoming
 
 MAX_INDEX_BODY_BYTES = 4096
 

@@ -12,13 +12,13 @@ from inference.dataplane.classification import check_classes, with_classes
 from inference.dataplane.memory import LARGE, room_for
 from inference.invocation import Invocation
 from inference.tensors import Tensor
-from marketplace.edge import unless_gone
+from marketplace.edge import no_key, unless_gone
 from marketplace.errors import IdempotencyConflict, NotFound
 
 from . import answers, errors, requests
 from .answers import Answer
 from .compression import ENCODINGS, MANY_BYTES, accepted, deflated, inflated
-from .incoming import Incoming, no_key
+from .incoming import Incoming
 
 # A tensor of the largest size still fits, and what describes it.
 MAX_BODY_BYTES = 90 * 1024 * 1024

@@ -1,17 +1,11 @@
 """Failures in Triton's form, `{"error": "..."}`, with the headers that HTTP has for them."""
 
 import json
-import logging
-import secrets
 from math import ceil
 
-from django.utils.translation import gettext as _
-
 from inference.dataplane.retrying import seconds_until_retry
-from marketplace.edge import Headers
+from marketplace.edge import Headers, masked
 from marketplace.errors import MarketplaceError
-
-log = logging.getLogger(__name__)
 
 JSON = (b"content-type", b"application/json")
 
@@ -39,7 +33,5 @@ def _headers(error: MarketplaceError) -> Headers:
 
 def internal(error: Exception) -> tuple[int, Headers, bytes]:
     """Whatever was not expected is logged once, and masked."""
-    reference = secrets.token_hex(8)
-    log.error("internal error %s", reference, exc_info=error)
-    message = _("Internal error. Tell the operator this reference: %(id)s.") % {"id": reference}
+    message, _reference = masked(error)
     return 500, [JSON], body(message)

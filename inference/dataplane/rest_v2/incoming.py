@@ -2,10 +2,7 @@
 
 from dataclasses import dataclass
 
-from django.utils.translation import gettext as _
-
 from marketplace.edge import Receive, bearer, body, too_large
-from marketplace.errors import Unauthenticated
 
 
 class HungUp(Exception):
@@ -44,7 +41,3 @@ class Incoming:
             raise HungUp
         self.is_read = True
         return content
-
-
-def no_key() -> Unauthenticated:
-    return Unauthenticated(_("Send an API key as `Authorization: Bearer <key>`."))

@@ -14,7 +14,7 @@ from inference.oip import ModelInferRequest
 from marketplace.metering.models import HoldState
 from marketplace.tenants.models import ApiKey
 from tests.doors.grpc_v2.calls import SERVICE, Refusal, bearer, fp32, question
-from tests.doors.site import Site
+from tests.doors.site import Server, Site
 
 
 async def refusal(call: Any) -> Refusal:
@@ -254,6 +254,20 @@ def countdown(turns: int) -> ModelInferRequest:
     message.inputs.add(name="turns", datatype="INT64", shape=[1])
     message.raw_input_contents.append(turns.to_bytes(8, "little"))
     return message
+
+
+class TestTritonDown:
+    async def test_calls_are_unavailable_say_when_to_ask_again_and_are_not_charged(
+        self, site: Site, without_triton: Server
+    ) -> None:
+        key = site.customer("openlab/add")
+        async with grpc.aio.insecure_channel(without_triton.grpc) as channel:
+            stub: Any = GRPCInferenceServiceStub(channel)  # type: ignore[no-untyped-call]
+            refused = await refusal(stub.ModelInfer(question(), metadata=bearer(key)))
+
+        assert (refused.code.name, refused.reason) == ("UNAVAILABLE", "MODEL_UNAVAILABLE")
+        assert refused.retry_after
+        assert [(hold.state, hold.charged) for hold in site.holds(key)] == [(HoldState.RELEASED, 0)]
 
 
 class TestDeadlines:

@@ -4,14 +4,12 @@ import gzip
 import json
 import time
 import zlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
 
-from inference.models import Deployment, DeploymentStatus
 from marketplace.access import TenantRole
 from tests.doors.rest_v2.messages import HEADER_LENGTH, direct, message, ours, output, tensor
 from tests.doors.site import PATIENCE, Server, Site
@@ -145,19 +143,6 @@ def test_a_model_that_is_on_no_server_is_unavailable_for_a_moment(site: Site) ->
 
     assert answer.status == 503
     assert int(answer.headers["retry-after"]) >= 1
-
-
-NOBODY = "127.0.0.1:9"
-
-
-@pytest.fixture(scope="module")
-def without_triton(site: Site) -> Iterator[Server]:
-    """A server whose Triton is down, though it had openlab/add loaded."""
-    version = site.version(ADD)
-    site.records(lambda: Deployment.objects.create(version=version, endpoint=NOBODY, status=DeploymentStatus.READY))
-    with site.another_server(TRITON_URLS=NOBODY) as server:
-        yield server
-    site.records(lambda: Deployment.objects.filter(endpoint=NOBODY).delete())
 
 
 def test_while_triton_is_down_calls_are_unavailable_and_nothing_is_charged(site: Site, without_triton: Server) -> None:
