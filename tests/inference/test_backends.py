@@ -16,11 +16,12 @@ from inference import gateway
 from inference.repository import TritonModel, triton_models
 from inference.tensors import Datatype, InferenceRequest, Signature, Tensor, TensorSpec
 from inference.tensors.datatypes import STORAGE
-from marketplace.errors import InferenceFailed
+from marketplace.errors import DeadlineExceeded, InferenceFailed
 from tests.inference import graphs
 from tests.inference.conftest import Deploy
 from tests.inference.ensembles import COUNTED, TEXT, archive, pipeline, step, words
 from tests.inference.processes import processes_of
+from tests.inference.test_gateway import until_it_runs
 
 PATIENCE = 20.0
 
@@ -113,6 +114,20 @@ class TestOnnx:
 
         with pytest.raises(InferenceFailed, match="'in_BYTES' has an element that is not UTF-8 text"):
             await ask(triton, model, strings("in_BYTES", b"\xff"))
+
+    @pytest.mark.parametrize("leaves", [True, False], ids=["its caller leaves", "its deadline passes"])
+    async def test_a_run_ends_soon_when_nobody_waits_for_it(self, triton: str, deploy: Deploy, leaves: bool) -> None:
+        model = await deploy(graphs.countdown())
+        days = InferenceRequest((tensor("turns", np.array([10**9])),))
+        running = asyncio.create_task(gateway.infer(triton, model, days, timeout=PATIENCE if leaves else 0.5))
+        if leaves:
+            await until_it_runs(model)
+            running.cancel()
+        with pytest.raises(asyncio.CancelledError if leaves else DeadlineExceeded):
+            await running
+
+        # There is one instance: whoever comes next runs after it.
+        assert "result" in await ask(triton, model, tensor("turns", np.array([1])))
 
     async def test_a_configuration_without_tensors_is_completed_from_the_graph(self, triton: str) -> None:
         """As for a plain repository that holds only `1/model.onnx`."""

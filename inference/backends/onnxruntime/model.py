@@ -10,6 +10,7 @@ change results: a graph may reduce, normalise or quantise (DynamicQuantizeLinear
 
 import json
 import os
+import threading
 import time
 
 import numpy as np
@@ -37,6 +38,41 @@ TYPES = {
 
 # Whether a request is cancelled is a question to another process, 0.06 ms long.
 WORTH_ASKING_SECONDS = 0.005
+
+# How long a run goes on, at most, after its caller left or its deadline passed.
+WATCH_SECONDS = 0.1
+
+
+class Watch(threading.Thread):
+    """Ends the run under way once nobody waits for its answer; asleep while there is none."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.lock = threading.Lock()  # a request must not be asked about once it has been answered
+        self.needed = threading.Event()
+        self.under_way = None
+
+    def begin(self, request):
+        options = onnxruntime.RunOptions()
+        with self.lock:
+            self.under_way = (request, options)
+            self.needed.set()
+        return options
+
+    def end(self):
+        with self.lock:
+            self.under_way = None
+
+    def run(self):
+        while True:
+            self.needed.wait()
+            time.sleep(WATCH_SECONDS)
+            with self.lock:
+                if self.under_way is None:
+                    self.needed.clear()
+                    continue
+                request, options = self.under_way
+                options.terminate = request.is_cancelled()
 
 
 class RequestError(Exception):
@@ -80,6 +116,15 @@ def decode_strings(name, values):
     return decoded.reshape(values.shape)
 
 
+def abandoned():
+    error = pb_utils.TritonError("nobody waits for the answer", pb_utils.TritonError.CANCELLED)
+    return pb_utils.InferenceResponse(error=error)
+
+
+def refused(error):
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error)))
+
+
 class TritonPythonModel:
     @staticmethod
     def auto_complete_config(config):
@@ -99,6 +144,8 @@ class TritonPythonModel:
         self.inputs = {argument.name: argument for argument in self.session.get_inputs()}
         self.outputs = {argument.name: argument for argument in self.session.get_outputs()}
         self.seconds = 0.0  # that the latest request took
+        self.watch = Watch()
+        self.watch.start()
         self.check(json.loads(args["model_config"]))
         types = {argument.type for argument in (*self.inputs.values(), *self.outputs.values())}
         # numpy has no bfloat16: such tensors change hands as DLPack, which in turn has no strings.
@@ -125,25 +172,25 @@ class TritonPythonModel:
 
     def respond(self, request):
         if self.seconds > WORTH_ASKING_SECONDS and request.is_cancelled():
-            # Its caller left, or its deadline passed, while it waited for its turn.
-            error = pb_utils.TritonError("nobody waits for the answer", pb_utils.TritonError.CANCELLED)
-            return pb_utils.InferenceResponse(error=error)
+            return abandoned()  # while it waited for its turn
         start = time.perf_counter()
+        options = self.watch.begin(request)
         try:
             names = [name for name in self.outputs if name in request.requested_output_names()]
             answer = self.run_ort_values if self.bfloat16 else self.run_arrays
-            return pb_utils.InferenceResponse(answer(request, names))
+            return pb_utils.InferenceResponse(answer(request, names, options))
         except Exception as error:  # one request's failure, whatever it is, must not become another's
-            return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error)))
+            return abandoned() if options.terminate else refused(error)
         finally:
+            self.watch.end()
             self.seconds = time.perf_counter() - start
 
-    def run_arrays(self, request, names):
+    def run_arrays(self, request, names, options):
         feeds = {tensor.name(): self.feed(tensor) for tensor in request.inputs()}
-        arrays = self.session.run(names, feeds)
+        arrays = self.session.run(names, feeds, options)
         return [pb_utils.Tensor(name, np.atleast_1d(array)) for name, array in zip(names, arrays, strict=True)]
 
-    def run_ort_values(self, request, names):
+    def run_ort_values(self, request, names, options):
         feeds = {}
         for tensor in request.inputs():
             if self.inputs[tensor.name()].type == "tensor(bfloat16)":
@@ -151,7 +198,7 @@ class TritonPythonModel:
             else:
                 feeds[tensor.name()] = onnxruntime.OrtValue.ortvalue_from_numpy(self.feed(tensor))
         tensors = []
-        for name, value in zip(names, self.session.run_with_ort_values(names, feeds), strict=True):
+        for name, value in zip(names, self.session.run_with_ort_values(names, feeds, options), strict=True):
             if self.outputs[name].type == "tensor(bfloat16)":
                 tensors.append(pb_utils.Tensor.from_dlpack(name, value._get_c_value().to_dlpack()))
             else:

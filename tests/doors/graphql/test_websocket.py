@@ -91,7 +91,10 @@ async def test_complete_stops_the_model_and_charges_what_was_delivered(site: Sit
         await opened.tell(id="1", type="complete")
         hold = await asyncio.to_thread(ended, site, key)
         said_by_then = await asyncio.to_thread(witness, tmp_path / "note")
-        # Its id is free again.
+        # What had been sent before the model was stopped has now been heard as well.
+        await opened.tell(type="ping")
+        while (await opened.hear())["type"] != "pong":
+            pass
         *_chunks, last, _end = await events(opened, "2", talk(max_tokens=1))
 
     assert 2 + len(PROMPT) <= hold.charged <= said_by_then + len(PROMPT)
