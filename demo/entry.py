@@ -17,7 +17,7 @@ from inference.formats import read_signature
 from inference.tensors import TensorSpec
 from marketplace.access import Principal
 from marketplace.catalog.models import Direction, MLModel, Visibility
-from marketplace.publishing import actions as publishing
+from marketplace.publishing import entries, releases, versions
 from marketplace.publishing.plans import create_plan
 from marketplace.subscriptions.models import MeteredUnit
 
@@ -59,7 +59,7 @@ class Entry:
     def publish(self, publisher: Principal) -> None:
         """With every version, the one to be live and the plans on offer."""
         description: dict[str, Any] = json.loads((self.folder / "model.json").read_text(encoding="utf-8"))
-        model = publishing.create_model(
+        model = entries.create_model(
             publisher,
             name=self.name,
             display_name=description["displayName"],
@@ -87,8 +87,8 @@ class Entry:
         # which loads them right after: `/readyz` waits for it, and until then nobody calls.
         live = versions.pop(description["live"] - 1)
         for version_id in [*versions, live]:
-            publishing.release(publisher, version_id=version_id)
-            publishing.promote_ready([version_id])
+            releases.release(publisher, version_id=version_id)
+            releases.promote_ready([version_id])
 
     def _add(self, publisher: Principal, model: MLModel, description: dict[str, Any], version: dict[str, Any]) -> UUID:
         with tempfile.TemporaryDirectory() as scratch:
@@ -99,7 +99,7 @@ class Entry:
             sha256, size = artifacts.put(settings.OBJECTS_DIR, artifact)
             content = artifact.read_bytes()
         signature = read_signature(content, version["format"])
-        return publishing.add_version(
+        return versions.add_version(
             publisher,
             model=model,
             sha256=sha256,
@@ -114,9 +114,9 @@ class Entry:
         ).pk
 
 
-def _tensor(direction: Direction, spec: TensorSpec, described: list[dict[str, Any]]) -> publishing.Tensor:
+def _tensor(direction: Direction, spec: TensorSpec, described: list[dict[str, Any]]) -> versions.Tensor:
     (told,) = (tensor for tensor in described if tensor["name"] == spec.name)
-    return publishing.Tensor(
+    return versions.Tensor(
         direction=direction,
         name=spec.name,
         datatype=spec.datatype,

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from marketplace.catalog import models as catalog
 from marketplace.catalog.models import ModelTask, Visibility
 from marketplace.errors import ValidationProblem
-from marketplace.publishing import actions, plans
+from marketplace.publishing import entries, plans, releases
 from marketplace.subscriptions import models as subscriptions
 from marketplace.subscriptions.models import MeteredUnit
 
@@ -115,7 +115,7 @@ class PublishingMutation:
     @strawberry.mutation(description="A catalogue entry of the caller's tenant, without a version yet.")
     @expected_failures(CreateModelPayload)
     def create_model(self, info: Info, input: CreateModelInput) -> CreateModelPayload:
-        model = actions.create_model(
+        model = entries.create_model(
             info.context.principal,
             name=input.name,
             display_name=input.display_name,
@@ -157,7 +157,7 @@ class PublishingMutation:
     @expected_failures(ReleaseModelVersionPayload)
     def release_model_version(self, info: Info, input: ReleaseModelVersionInput) -> ReleaseModelVersionPayload:
         version_id = primary_key(input.model_version, "ModelVersion", path="input.modelVersion")
-        version = actions.release(info.context.principal, version_id=version_id)
+        version = releases.release(info.context.principal, version_id=version_id)
         return ReleaseModelVersionPayload(row=catalog.ModelVersion.objects.filter(pk=version.pk))
 
     @strawberry.mutation(
@@ -165,5 +165,5 @@ class PublishingMutation:
     )
     @expected_failures(RollbackModelPayload)
     def rollback_model(self, info: Info, input: RollbackModelInput) -> RollbackModelPayload:
-        model = actions.rollback(info.context.principal, model_ref=input.model)
+        model = releases.rollback(info.context.principal, model_ref=input.model)
         return RollbackModelPayload(row=catalog.MLModel.objects.filter(pk=model.pk))

@@ -21,7 +21,7 @@ from django.utils import timezone
 from marketplace.catalog.models import ModelVersion
 from marketplace.errors import MarketplaceError
 from marketplace.metering.connections import close, connection
-from marketplace.publishing import actions
+from marketplace.publishing import releases
 
 from . import artifacts, gateway, repository
 from .models import Deployment, DeploymentStatus
@@ -82,7 +82,7 @@ async def _round() -> None:
         )
     )
     everywhere = set.intersection(*loaded) if loaded else set()
-    await sync_to_async(actions.promote_ready)(everywhere)
+    await sync_to_async(releases.promote_ready)(everywhere)
     gone = [row for (endpoint, _), row in deployments.items() if endpoint not in settings.TRITON_URLS]
     await Deployment.objects.filter(pk__in=[row.pk for row in gone]).adelete()
 

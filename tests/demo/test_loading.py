@@ -18,7 +18,7 @@ from demo import loading
 from inference import artifacts
 from inference.formats import read_signature
 from marketplace.catalog.models import Direction, MLModel, ModelVersion
-from marketplace.publishing import actions as publishing
+from marketplace.publishing import releases
 from marketplace.subscriptions import actions as subscriptions
 from marketplace.subscriptions.models import ModelSubscription
 from marketplace.tenants import actions as tenants
@@ -149,8 +149,8 @@ def test_a_later_start_leaves_alone_what_people_changed(data_dir: Path) -> None:
     subscriptions.subscribe(acme_owner(), model_ref="openlab/tumour", plan_id=trial.pk)
     publisher = principal_from_key(demo(data_dir)["apiKeys"]["openlab"])
     second = ModelVersion.objects.get(model__name="digits", number=2)
-    publishing.release(publisher, version_id=second.pk)
-    publishing.promote_ready([second.pk])
+    releases.release(publisher, version_id=second.pk)
+    releases.promote_ready([second.pk])
     carol = User.objects.get(email="carol@globex.example")
     carol.set_password("another one")
     carol.save()

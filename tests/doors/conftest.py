@@ -22,7 +22,7 @@ from marketplace.access import TenantRole
 from marketplace.catalog.models import Direction, MLModel, Visibility
 from marketplace.config.environment import Environment
 from marketplace.embedded import runfile
-from marketplace.publishing import actions as publishing
+from marketplace.publishing import entries, releases, versions
 from marketplace.subscriptions import actions as subscriptions
 from marketplace.tenants.models import ApiKey, Tenant
 from tests import factories
@@ -96,7 +96,7 @@ def _put_up() -> dict[str, str]:
 
 def _publish(openlab: Tenant, acme: Tenant, name: str, graph: bytes) -> None:
     publisher = factories.principal(openlab)
-    model = publishing.create_model(
+    model = entries.create_model(
         publisher,
         name=name,
         display_name=name.title(),
@@ -106,19 +106,19 @@ def _publish(openlab: Tenant, acme: Tenant, name: str, graph: bytes) -> None:
     )
     signature = read_signature(graph)
     sha256, size = artifacts.put(settings.OBJECTS_DIR, graph)
-    version = publishing.add_version(
+    version = versions.add_version(
         publisher,
         model=model,
         sha256=sha256,
         size_bytes=size,
         signature=[
-            publishing.Tensor(direction=direction, name=spec.name, datatype=spec.datatype, shape=spec.shape)
+            versions.Tensor(direction=direction, name=spec.name, datatype=spec.datatype, shape=spec.shape)
             for direction, specs in ((Direction.INPUT, signature.inputs), (Direction.OUTPUT, signature.outputs))
             for spec in specs
         ],
     )
-    publishing.release(publisher, version_id=version.pk)
-    publishing.promote_ready([version.pk])
+    releases.release(publisher, version_id=version.pk)
+    releases.promote_ready([version.pk])
     if name == "secret":
         factories.grant(model, acme)
     plan = factories.plan(model, name="Scale", included_units=1_000_000)

@@ -8,7 +8,7 @@ from graphql_api.nodes import global_id
 from graphql_api.schema import schema
 from marketplace.access import TenantRole
 from marketplace.catalog.models import MLModel, ModelVersionStatus
-from marketplace.publishing.actions import promote_ready
+from marketplace.publishing.releases import promote_ready
 from marketplace.subscriptions.models import Plan
 from tests import factories
 from tests.graphql_api.caller import Caller

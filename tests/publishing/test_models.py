@@ -5,7 +5,7 @@ import pytest
 from marketplace.access import ANONYMOUS, TenantRole
 from marketplace.catalog.models import MLModel, Visibility
 from marketplace.errors import NotFound, PermissionDenied, Unauthenticated, ValidationProblem
-from marketplace.publishing.actions import create_model, update_model
+from marketplace.publishing.entries import create_model, update_model
 from marketplace.subscriptions.models import ModelSubscriptionStatus
 from tests import factories
 

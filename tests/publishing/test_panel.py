@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from marketplace.catalog.models import MLModel, MLModelGroupObjectPermission, ModelVersionStatus
-from marketplace.publishing.actions import promote_ready
+from marketplace.publishing.releases import promote_ready
 from marketplace.subscriptions.models import ModelSubscriptionStatus, Plan
 from tests import factories
 from tests.publishing.conftest import House

@@ -10,7 +10,7 @@ from django.conf import settings
 
 from marketplace.catalog.models import ModelVersion, ModelVersionStatus
 from marketplace.config.celery import app
-from marketplace.publishing.actions import promote_ready, release
+from marketplace.publishing.releases import promote_ready, release
 from tests import factories
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -12,7 +12,8 @@ from django.conf import settings
 from inference import artifacts, deployment, gateway
 from marketplace.access import Principal
 from marketplace.catalog.models import Direction, MLModel, ModelVersion
-from marketplace.publishing.actions import Tensor, add_version, release, retire, rollback
+from marketplace.publishing.releases import release, retire, rollback
+from marketplace.publishing.versions import Tensor, add_version
 from tests import factories
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -8,7 +8,8 @@ from django.db import connection, transaction
 from marketplace.access import TenantRole
 from marketplace.catalog.models import Direction, ModelVersion, ModelVersionStatus, TensorSpec
 from marketplace.errors import NotFound, PermissionDenied, ValidationProblem
-from marketplace.publishing.actions import Tensor, add_version, promote_ready, release, retire, rollback
+from marketplace.publishing.releases import promote_ready, release, retire, rollback
+from marketplace.publishing.versions import Tensor, add_version
 from tests import factories
 
 SIGNATURE = (

@@ -17,7 +17,7 @@ from unfold.enums import ActionVariant
 from marketplace.access import Principal
 from marketplace.catalog.models import MLModel, ModelVersion, ModelVersionStatus, TensorSpec
 from marketplace.console import ReadOnlyInline
-from marketplace.publishing import actions
+from marketplace.publishing import releases
 from marketplace.subscriptions.models import Plan
 
 from .forms import MLModelForm
@@ -125,7 +125,7 @@ class MLModelAdmin(PanelAdmin):
             request,
             object_id,
             question=_("Go back to the version that was live before the last release?"),
-            act=lambda model: actions.rollback(principal_of(request), model_ref=model.ref),
+            act=lambda model: releases.rollback(principal_of(request), model_ref=model.ref),
             done=_("The last release is undone."),
         )
 
@@ -182,7 +182,7 @@ class ModelVersionAdmin(PanelAdmin):
             request,
             object_id,
             question=_("Release this version? It takes the live version's place once it is loaded and warm."),
-            act=lambda version: actions.release(principal_of(request), version_id=version.pk),
+            act=lambda version: releases.release(principal_of(request), version_id=version.pk),
             done=_("It is being released: it goes live once it is loaded and warm."),
         )
 
@@ -192,7 +192,7 @@ class ModelVersionAdmin(PanelAdmin):
             request,
             object_id,
             question=_("Retire this version for good? Nobody can call it any more."),
-            act=lambda version: actions.retire(principal_of(request), version_id=version.pk),
+            act=lambda version: releases.retire(principal_of(request), version_id=version.pk),
             done=_("The version is retired."),
         )
 

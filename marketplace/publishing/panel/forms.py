@@ -13,7 +13,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 from marketplace.access import Principal
 from marketplace.catalog.models import MLModel, MLModelGroupObjectPermission, Visibility
 from marketplace.errors import MarketplaceError
-from marketplace.publishing.actions import create_model, update_model
+from marketplace.publishing.entries import create_model, update_model
 from marketplace.publishing.plans import create_plan, update_plan
 from marketplace.subscriptions import sharing
 from marketplace.subscriptions.models import Plan
