@@ -17,7 +17,7 @@ from marketplace.metering.connections import fetched
 from marketplace.tenants.models import Tenant
 
 # Generated from the rest for searching, or of any length: nobody needs them to make a call.
-_LEFT_OUT = frozenset({"search_vector", "search_text", "card"})
+_LEFT_OUT = frozenset({"search_vector", "search_text", "card", "report"})
 
 
 def _fields(model: type[Model]) -> "list[Field[Any, Any]]":
@@ -52,7 +52,7 @@ SELECT {_SELECTED},
   JOIN catalog_modelversion version ON version.model_id = model.id
  WHERE publisher.slug = asked.slug AND model.name = asked.name
    AND CASE WHEN asked.number IS NULL THEN version.status = 'LIVE' ELSE version.number = asked.number END
-   AND version.status IN ('READY', 'LIVE')
+   AND version.status IN ('READY', 'LIVE') AND model.taken_down_at IS NULL
    AND (model.publisher_id = asked.tenant
         OR version.released_at IS NOT NULL
            AND (model.visibility = 'PUBLIC'

@@ -1,12 +1,14 @@
 """The catalogue: models, their immutable numbered versions, and the tensors each takes and gives."""
 
 import uuid_utils.compat as uuid
+from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.contrib.postgres.search import SearchVectorField
 from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import F, Func, Q, TextField
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from guardian.models import GroupObjectPermissionBase
 
@@ -74,6 +76,19 @@ class MLModel(models.Model):
     releasing_version = models.ForeignKey(
         "ModelVersion", on_delete=models.SET_NULL, null=True, blank=True, editable=False, related_name="+"
     )
+    # Answers this share of the tenants that name no version, always the same ones.
+    canary_version = models.ForeignKey(
+        "ModelVersion", on_delete=models.SET_NULL, null=True, blank=True, editable=False, related_name="+"
+    )
+    canary_percent = models.PositiveSmallIntegerField(_("canary's share in percent"), default=0, editable=False)
+    # Is asked what the live version is asked, this often in a hundred; its answers are compared and thrown away.
+    shadow_version = models.ForeignKey(
+        "ModelVersion", on_delete=models.SET_NULL, null=True, blank=True, editable=False, related_name="+"
+    )
+    shadow_percent = models.PositiveSmallIntegerField(_("shadow's share in percent"), default=0, editable=False)
+    # By the operator: nobody can call it, and only its publisher and its subscribers still see it.
+    taken_down_at = models.DateTimeField(_("taken down"), null=True, blank=True, editable=False)
+    takedown_reason = models.TextField(_("reason of the takedown"), blank=True, max_length=2000, editable=False)
     subscriber_count = models.PositiveIntegerField(_("subscribers"), default=0, editable=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
@@ -94,7 +109,12 @@ class MLModel(models.Model):
         verbose_name = _("model")
         verbose_name_plural = _("models")
         permissions = [("use_mlmodel", _("See and use a private model"))]
-        constraints = [models.UniqueConstraint(fields=["publisher", "name"], name="one_model_per_publisher_and_name")]
+        constraints = [
+            models.UniqueConstraint(fields=["publisher", "name"], name="one_model_per_publisher_and_name"),
+            models.CheckConstraint(
+                condition=Q(canary_percent__lte=100, shadow_percent__lte=100), name="shares_are_percentages"
+            ),
+        ]
         indexes = [
             models.Index(fields=["-subscriber_count", "-id"], name="model_by_popularity"),
             models.Index(fields=["name", "id"], name="model_by_name"),
@@ -139,7 +159,7 @@ class ArtifactFormat(models.TextChoices):
 
 
 class ModelVersion(models.Model):
-    """One artefact, fixed for good: a trigger (migrations/versions.sql) refuses to change what was published."""
+    """One artefact, fixed once it is checked: a trigger (migrations/versions.sql) refuses to change it from then on."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid7, editable=False)
     model = models.ForeignKey(MLModel, on_delete=models.CASCADE, related_name="versions", verbose_name=_("model"))
@@ -152,7 +172,19 @@ class ModelVersion(models.Model):
     size_bytes = models.BigIntegerField(_("size in bytes"))
     # Answers a request as often as it likes (Triton's decoupled transaction policy): what it generates can be streamed.
     decoupled = models.BooleanField(_("streams"), default=False, editable=False)
+    # What was uploaded, when it is not what runs: the checks converted it.
+    source_format = models.CharField(_("uploaded as"), max_length=16, blank=True, editable=False)
+    source_sha256 = models.CharField(_("SHA-256 of the upload"), max_length=64, blank=True, editable=False)
+    # How far the checks are, and what they found (publishing/versions.py).
+    report = models.JSONField(_("report of the checks"), default=dict, blank=True, editable=False)
     release_notes = models.TextField(_("release notes"), blank=True, max_length=20_000)
+    # How Triton runs it.
+    instance_count = models.PositiveSmallIntegerField(_("instances"), default=1)
+    max_batch_size = models.PositiveSmallIntegerField(_("largest batch"), default=0)
+    response_cache = models.BooleanField(_("response cache"), default=False)
+    # Subscribers are told so, with the date from which on it may be retired.
+    deprecated_at = models.DateTimeField(_("deprecated"), null=True, blank=True, editable=False)
+    sunset_at = models.DateTimeField(_("sunset"), null=True, blank=True, editable=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     # When it first went live: from then on subscribers may name it, also after another has taken its place.
     released_at = models.DateTimeField(_("first released"), null=True, blank=True, editable=False)
@@ -177,6 +209,45 @@ class ModelVersion(models.Model):
     def triton_name(self) -> str:
         """A name of its own for each version: loading one beside another is free of downtime, reloading one is not."""
         return f"{self.model_id}-v{self.number}"
+
+
+class ReleaseEventKind(models.TextChoices):
+    RELEASED = "RELEASED", _("Released")
+    PROMOTED = "PROMOTED", _("Promoted")
+    ROLLED_BACK = "ROLLED_BACK", _("Rolled back")
+    CANARY = "CANARY", _("Canary")
+    SHADOW = "SHADOW", _("Shadow")
+    DEPRECATED = "DEPRECATED", _("Deprecated")
+    RETIRED = "RETIRED", _("Retired")
+    TAKEN_DOWN = "TAKEN_DOWN", _("Taken down")
+    RESTORED = "RESTORED", _("Restored")
+
+
+class ReleaseEvent(models.Model):
+    """What became of a model's versions, and by whom. Append-only.
+
+    The version that was live at a moment is that of the last RELEASED, PROMOTED or ROLLED_BACK before it. `percent` is
+    the share that a canary or shadow has from then on, 0 when it ends; `version` is null for what befell the model.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    model = models.ForeignKey(MLModel, on_delete=models.CASCADE, related_name="release_events")
+    version = models.ForeignKey(ModelVersion, on_delete=models.CASCADE, null=True, related_name="release_events")
+    kind = models.CharField(_("what"), max_length=12, choices=ReleaseEventKind.choices)
+    percent = models.PositiveSmallIntegerField(_("percent"), null=True)
+    reason = models.TextField(_("reason"), blank=True)
+    # Who asked for it; nobody in particular for what the house did by itself.
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
+    api_key = models.ForeignKey("tenants.ApiKey", on_delete=models.SET_NULL, null=True, related_name="+")
+    at = models.DateTimeField(_("when"), default=timezone.now)
+
+    class Meta:
+        verbose_name = _("release event")
+        verbose_name_plural = _("release events")
+        indexes = [models.Index(fields=["model", "-at", "-id"], name="release_event_by_model")]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()}: {self.version}"
 
 
 class Datatype(models.TextChoices):

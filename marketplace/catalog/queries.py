@@ -66,4 +66,4 @@ class ModelVersionQuerySet(models.QuerySet["ModelVersion"]):
 
     def callable_by(self, principal: Principal) -> "ModelVersionQuerySet":
         """Of what is visible: what can run, that is READY or LIVE."""
-        return self.visible_to(principal).filter(status__in=["READY", "LIVE"])
+        return self.visible_to(principal).filter(status__in=["READY", "LIVE"], model__taken_down_at=None)

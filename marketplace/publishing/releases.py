@@ -12,7 +12,7 @@ from marketplace.catalog.models import MLModel, ModelVersion, ModelVersionStatus
 from marketplace.errors import ValidationProblem
 
 from .ownership import own_model, own_version
-from .reconciler import tell_reconciler
+from .worker import tell_reconciler
 
 
 @transaction.atomic

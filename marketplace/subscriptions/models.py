@@ -158,6 +158,10 @@ class ModelSubscription(models.Model):
     # Periods are months counted from here.
     created_at = models.DateTimeField(_("subscribed"), default=timezone.now, editable=False)
     cancelled_at = models.DateTimeField(_("cancelled"), null=True, blank=True, editable=False)
+    # Answers the tenant's calls that name no version, whatever is released meanwhile.
+    pinned_version = models.ForeignKey(
+        "catalog.ModelVersion", on_delete=models.SET_NULL, null=True, blank=True, editable=False, related_name="+"
+    )
 
     objects = ModelSubscriptionQuerySet.as_manager()
 

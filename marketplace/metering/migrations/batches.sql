@@ -8,15 +8,16 @@
 -- conclude that a partial index has them, and read that from end to end where statistics make it look small.
 -- The time at which a hold finishes is taken when its table is locked already: whoever counts what has finished (usage
 -- reconciliation) relies on it.
+-- Migrations run this file anew whenever it has changed.
 -- lock_timeout: somebody who sits on one tenant's row must not keep the whole batch; its calls are then asked one by one.
 
-DROP FUNCTION metering_admit(uuid, uuid, uuid, uuid, uuid, numeric, text, bytea, double precision);
-DROP FUNCTION metering_settle(uuid, numeric, double precision, bytea, double precision);
-DROP FUNCTION metering_release_expired(int);
-DROP FUNCTION metering_release(uuid, text);
+DROP FUNCTION IF EXISTS metering_admit(uuid, uuid, uuid, uuid, uuid, numeric, text, bytea, double precision);
+DROP FUNCTION IF EXISTS metering_settle(uuid, numeric, double precision, bytea, double precision);
+DROP FUNCTION IF EXISTS metering_release_expired(int);
+DROP FUNCTION IF EXISTS metering_release(uuid, text);
 
 -- Ids of the current periods' quotas for these callers, in order. Makes those that the period has not had yet.
-CREATE FUNCTION metering_quotas(p_tenants uuid[], p_versions uuid[], p_moment timestamptz) RETURNS bigint[]
+CREATE OR REPLACE FUNCTION metering_quotas(p_tenants uuid[], p_versions uuid[], p_moment timestamptz) RETURNS bigint[]
 LANGUAGE plpgsql AS $$
 DECLARE
     quotas bigint[];
@@ -45,7 +46,7 @@ BEGIN
 END $$;
 
 -- Ids of this month's spendings of these tenants' and keys' budgets, in order. Makes those that the month has not had yet.
-CREATE FUNCTION metering_spendings(p_tenants uuid[], p_api_keys uuid[], p_moment timestamptz) RETURNS bigint[]
+CREATE OR REPLACE FUNCTION metering_spendings(p_tenants uuid[], p_api_keys uuid[], p_moment timestamptz) RETURNS bigint[]
 LANGUAGE plpgsql AS $$
 DECLARE
     month timestamp := date_trunc('month', p_moment AT TIME ZONE 'UTC');
@@ -73,7 +74,7 @@ END $$;
 --        | no_subscription | suspended | rate_limited | too_many_at_once | quota_exceeded | cap_exceeded | budget_exceeded
 -- p_elements and p_most_seconds: what the call is in elements, and the longest that it may take; the plan says which of them
 -- its units are. p_leases: seconds after which a hold expires unless it is extended.
-CREATE FUNCTION metering_admit(
+CREATE OR REPLACE FUNCTION metering_admit(
     p_holds uuid[], p_tenants uuid[], p_api_keys uuid[], p_users uuid[], p_versions uuid[], p_elements numeric[], p_most_seconds numeric[],
     p_idempotency_keys text[], p_digests bytea[], p_leases double precision[],
     p_roles text[], p_refs text[], p_numbers int[]
@@ -165,7 +166,8 @@ BEGIN
         waits := array_fill(NULL::int, ARRAY[asked]);
         claimed := '{}';
         FOR r IN
-            SELECT a.*, v.status IN ('READY', 'LIVE') AND (v.released_at IS NOT NULL OR m.publisher_id = a.tenant) AS is_callable,
+            SELECT a.*, v.status IN ('READY', 'LIVE') AND m.taken_down_at IS NULL
+                       AND (v.released_at IS NOT NULL OR m.publisher_id = a.tenant) AS is_callable,
                    m.publisher_id = a.tenant AS is_own, s.id AS contract, s.status, p.id AS plan, p.unit, p.included_units, p.overage_price,
                    p.currency, p.requests_per_second, p.burst, p.max_concurrency, p.max_tokens_per_call,
                    b.id AS cap, b.amount AS cap_amount, kb.id AS key_cap, kb.amount AS key_cap_amount,
@@ -367,7 +369,7 @@ BEGIN
 END $$;
 
 -- Keeps what runs long from expiring. False for a hold that has expired meanwhile: its call is in vain.
-CREATE FUNCTION metering_extend(p_holds uuid[], p_lease double precision) RETURNS boolean[] LANGUAGE plpgsql
+CREATE OR REPLACE FUNCTION metering_extend(p_holds uuid[], p_lease double precision) RETURNS boolean[] LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan SET jit = off
 SET lock_timeout = '200ms' AS $$
 DECLARE
@@ -386,7 +388,7 @@ END $$;
 -- Charges holds, and says how many units. Null for one that is no longer open: what it stood for has been given back and must
 -- not be delivered. Seconds are charged as they were taken, in whole milliseconds, tokens as they were counted, if they were; never
 -- more than was held. Everything else is charged as it was held.
-CREATE FUNCTION metering_settle(
+CREATE OR REPLACE FUNCTION metering_settle(
     p_holds uuid[], p_latencies double precision[], p_tokens numeric[], p_answers bytea[], p_answer_digests bytea[], p_answer_seconds double precision
 ) RETURNS numeric[] LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan SET jit = off
@@ -447,7 +449,7 @@ BEGIN
 END $$;
 
 -- Gives holds' units back. False for one that was no longer open.
-CREATE FUNCTION metering_release(p_holds uuid[], p_because text[]) RETURNS boolean[] LANGUAGE plpgsql
+CREATE OR REPLACE FUNCTION metering_release(p_holds uuid[], p_because text[]) RETURNS boolean[] LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan SET jit = off
 SET lock_timeout = '200ms' AS $$
 DECLARE
@@ -480,7 +482,7 @@ END $$;
 
 -- Takes charges back whose answers were never delivered, by adjusting entries. False for a hold that is not settled.
 -- The amount is what the period's overage then costs less, whichever call it was first charged for.
-CREATE FUNCTION metering_refund(p_holds uuid[], p_because text) RETURNS boolean[] LANGUAGE plpgsql
+CREATE OR REPLACE FUNCTION metering_refund(p_holds uuid[], p_because text) RETURNS boolean[] LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan SET jit = off
 SET lock_timeout = '200ms' AS $$
 DECLARE
@@ -528,7 +530,7 @@ BEGIN
 END $$;
 
 -- Locks what a call of these holds is about to change, but for the holds: it changes those in the order of their ids.
-CREATE FUNCTION metering_lock_holds(p_holds uuid[]) RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION metering_lock_holds(p_holds uuid[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     quotas bigint[];
     spendings bigint[];
@@ -541,7 +543,7 @@ END $$;
 
 -- Gives back what nobody came to settle; returns how many. What others are working on is left to them; where nothing else is
 -- left, the one that has waited longest is waited for, so that a busy subscription's turn comes as well.
-CREATE FUNCTION metering_release_expired(p_most int) RETURNS int LANGUAGE plpgsql SET lock_timeout = '1s' AS $$
+CREATE OR REPLACE FUNCTION metering_release_expired(p_most int) RETURNS int LANGUAGE plpgsql SET lock_timeout = '1s' AS $$
 DECLARE
     expired uuid[] := ARRAY(
         SELECT id FROM metering_hold WHERE state IN ('held', 'executing') AND expires_at < clock_timestamp() ORDER BY expires_at LIMIT p_most);
