@@ -23,6 +23,7 @@ from marketplace.tenants import models as tenants
 from .budgets import BudgetsMutation
 from .catalog import CatalogQuery, Model, ModelVersion, Publisher
 from .context import Info
+from .descriptions import DescriptionsMutation
 from .errors import PROBLEMS
 from .invocation import InvocationMutation, InvocationSubscription
 from .limits import MAX_PAGE
@@ -84,7 +85,13 @@ class Query(NodeQuery, TenantsQuery, CatalogQuery):
 
 @strawberry.type
 class Mutation(
-    SubscriptionsMutation, TenantsMutation, BudgetsMutation, PublishingMutation, UploadsMutation, InvocationMutation
+    SubscriptionsMutation,
+    TenantsMutation,
+    BudgetsMutation,
+    PublishingMutation,
+    UploadsMutation,
+    DescriptionsMutation,
+    InvocationMutation,
 ):
     pass
 
