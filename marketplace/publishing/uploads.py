@@ -1,9 +1,12 @@
 """Uploads: begun within their tenant's limits, and used once, by one version."""
 
 import re
+import tempfile
+from pathlib import Path
 from uuid import UUID
 
 from django.conf import settings
+from django.core.files import File
 from django.db import transaction
 from django.db.models import Max, Sum
 from django.utils import timezone
@@ -21,14 +24,16 @@ from .ownership import require_publisher
 
 
 @transaction.atomic
-def create(principal: Principal, *, size_bytes: int, sha256: str | None = None) -> Upload:
+def create(
+    principal: Principal, *, size_bytes: int, sha256: str | None = None, path: str = "input.sizeBytes"
+) -> Upload:
     """Room for an artefact of that size. COMPLETE at once when this tenant has uploaded the same bytes before.
 
-    Nobody gets what another tenant has uploaded by knowing its hash.
+    Nobody gets what another tenant has uploaded by knowing its hash. `path` names what has the size.
     """
     require_publisher(principal)
     if size_bytes < 1:
-        raise ValidationProblem(_("The artefact is empty."), path="input.sizeBytes")
+        raise ValidationProblem(_("The artefact is empty."), path=path)
     if size_bytes > settings.MAX_ARTIFACT_BYTES:
         raise PayloadTooLarge(
             _(
@@ -36,7 +41,7 @@ def create(principal: Principal, *, size_bytes: int, sha256: str | None = None) 
                 "operator to raise MAX_ARTIFACT_BYTES."
             )
             % {"most": settings.MAX_ARTIFACT_BYTES, "size": size_bytes},
-            path="input.sizeBytes",
+            path=path,
         )
     if sha256 is not None and not re.fullmatch("[0-9a-f]{64}", sha256):
         raise ValidationProblem(_("A SHA-256 is 64 lower-case hexadecimal digits."), path="input.sha256")
@@ -48,7 +53,7 @@ def create(principal: Principal, *, size_bytes: int, sha256: str | None = None) 
     if sha256 is not None and _has_uploaded(tenant, sha256, size_bytes):
         upload.status, upload.received_bytes, upload.sha256 = UploadStatus.COMPLETE, size_bytes, sha256
     else:
-        _check_room(tenant, size_bytes)
+        _check_room(tenant, size_bytes, path)
     upload.save(force_insert=True)
     return upload
 
@@ -59,7 +64,7 @@ def _has_uploaded(tenant: Tenant, sha256: str, size_bytes: int) -> bool:
     return before is not None and store().exists(sha256)
 
 
-def _check_room(tenant: Tenant, size_bytes: int) -> None:
+def _check_room(tenant: Tenant, size_bytes: int, path: str) -> None:
     pending = tenant.uploads.filter(status=UploadStatus.PENDING)
     if pending.count() >= settings.MAX_OPEN_UPLOADS:
         raise ValidationProblem(
@@ -77,7 +82,7 @@ def _check_room(tenant: Tenant, size_bytes: int) -> None:
                 "versions that nobody needs, delete uploads, or ask the operator to raise MAX_TENANT_ARTIFACT_BYTES."
             )
             % {"kept": kept, "most": settings.MAX_TENANT_ARTIFACT_BYTES, "size": size_bytes},
-            path="input.sizeBytes",
+            path=path,
         )
 
 
@@ -121,6 +126,24 @@ def _submit(principal: Principal, upload_id: UUID, model_ref: str, release_notes
     upload.status, upload.version = UploadStatus.USED, version
     upload.save(update_fields=["status", "version"])
     return version
+
+
+def submit_file(
+    principal: Principal, *, content: "File[bytes]", model_ref: str, release_notes: str = ""
+) -> ModelVersion:
+    """As `submit`, of a file that has come already."""
+    upload = create(principal, size_bytes=content.size, path="input.artifact")
+    try:
+        settings.INCOMING_DIR.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=settings.INCOMING_DIR, delete=False) as written:
+            for part in content.chunks():
+                written.write(part)
+        pieces.keep(upload, pieces.begin(upload), Path(written.name))
+        return submit(principal, upload_id=upload.pk, model_ref=model_ref, release_notes=release_notes)
+    except BaseException:
+        # Nobody else knows of it.
+        cancel(principal, upload_id=upload.pk)
+        raise
 
 
 def _why_not(upload: Upload) -> str:
