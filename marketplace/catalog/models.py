@@ -14,7 +14,7 @@ from guardian.models import GroupObjectPermissionBase
 
 from marketplace.tenants.models import Tenant
 
-from .queries import MLModelQuerySet, ModelVersionQuerySet
+from .queries import MLModelQuerySet, ModelVersionQuerySet, ReleaseEventQuerySet
 
 name_validator = RegexValidator(
     r"^[a-z0-9](?:[a-z0-9._-]{0,94}[a-z0-9])?$",
@@ -249,6 +249,8 @@ class ReleaseEvent(models.Model):
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
     api_key = models.ForeignKey("tenants.ApiKey", on_delete=models.SET_NULL, null=True, related_name="+")
     at = models.DateTimeField(_("when"), default=timezone.now)
+
+    objects = ReleaseEventQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("release event")
