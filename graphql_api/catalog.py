@@ -1,5 +1,6 @@
 """The catalogue: models and their versions as anybody may browse them."""
 
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,6 +9,7 @@ import strawberry
 import strawberry_django
 from django.db.models import Prefetch, QuerySet
 from strawberry import relay
+from strawberry.extensions import FieldExtension
 from strawberry.scalars import JSON
 from strawberry_django.optimizer import OptimizerStore, optimize
 
@@ -25,6 +27,7 @@ from .scalars import BigInt
 from .searching import NEWEST_FIRST, Facets, ModelFilter, ModelOrder, ModelSearch
 
 if TYPE_CHECKING:
+    from .releases import ReleaseEvent
     from .subscriptions import ModelSubscription, Plan
 
 strawberry.enum(ModelTask)
@@ -33,6 +36,7 @@ strawberry.enum(ModelVersionStatus)
 strawberry.enum(Datatype, description="Datatypes and names as the Open Inference Protocol (v2) has them.")
 
 BY_NUMBER = Order("number", ("number",))
+LATEST_EVENT_FIRST = Order("history", ("at", "id"))
 
 
 @strawberry_django.type(catalog.TensorSpec)
@@ -75,6 +79,27 @@ class ModelVersion(ByPrimaryKey, relay.Node):
     created_at: datetime
     inputs = _tensors(Direction.INPUT, "What it takes.")
     outputs = _tensors(Direction.OUTPUT, "What it gives.")
+    deprecated_at: datetime | None = strawberry_django.field(
+        description="Since when its callers are told that it is to go."
+    )
+    sunset_at: datetime | None = strawberry_django.field(description="From when on it may be retired.")
+
+
+class PublishersOwn(FieldExtension):
+    """Null for everybody but the model's publisher."""
+
+    def resolve(self, next_: Callable[..., Any], source: Any, info: Info, **arguments: Any) -> Any:
+        is_own = source.publisher_id == info.context.principal.tenant_id
+        return next_(source, info, **arguments) if is_own else None
+
+
+def _publishers_own(description: str, **options: Any) -> Any:
+    return strawberry_django.field(
+        description=f"{description} Its publisher's to know.",
+        only=["publisher_id"],
+        extensions=[PublishersOwn()],
+        **options,
+    )
 
     @strawberry_django.field(
         only=["report", "model__publisher_id"],
@@ -116,6 +141,20 @@ class Model(ByPrimaryKey, relay.Node):
         description="The version that answers when a caller names none."
     )
     subscriber_count: int
+    releasing_version: ModelVersion | None = _publishers_own("Goes live, or becomes the canary, once it is loaded.")
+    releasing_percent: int | None = _publishers_own("The share that it will have as the canary; null: it goes live.")
+    canary_version: ModelVersion | None = _publishers_own("Answers a share of the tenants that name none.")
+    canary_percent: int | None = _publishers_own("The canary's share.")
+    shadow_version: ModelVersion | None = _publishers_own("Is asked a share of what the live version is asked.")
+    shadow_percent: int | None = _publishers_own("The shadow's share.")
+    releases = related(
+        "release_events",
+        back="model",
+        graphql_type=Connection[Annotated["ReleaseEvent", strawberry.lazy(".releases")]],  # type: ignore[type-var]  # no Node: nobody looks one up
+        order=LATEST_EVENT_FIRST,
+        visible=catalog.ReleaseEvent.objects.visible_to,
+        description="Its history, newest first: its publisher's to know.",
+    )
     taken_down_at: datetime | None = strawberry_django.field(
         description="Since when the operator lets nobody call it. Its publisher and its subscribers still see it."
     )
@@ -134,6 +173,10 @@ class Model(ByPrimaryKey, relay.Node):
     )
     def ref(self: Any) -> str:
         return f"{self.publisher.slug}/{self.name}"
+
+    @_publishers_own("The version that was live at that moment, as its history has it.")
+    def version_live_at(self: Any, at: datetime) -> ModelVersion | None:
+        return catalog.ModelVersion.objects.live_at(self, at).first()  # type: ignore[return-value]
 
     @strawberry_django.field(only=["card"], description="The card, rendered and sanitised.")
     def card_html(self: Any) -> str:

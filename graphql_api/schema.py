@@ -30,6 +30,7 @@ from .limits import MAX_PAGE
 from .metering import Invocation
 from .nodes import parse_global_id
 from .publishing import PublishingMutation
+from .releases import ReleasesMutation
 from .scalars import SCALARS
 from .subscriptions import ModelSubscription, Plan, SubscriptionsMutation
 from .tenants import ApiKey, Tenant, TenantsMutation, TenantsQuery, User
@@ -89,6 +90,7 @@ class Mutation(
     TenantsMutation,
     BudgetsMutation,
     PublishingMutation,
+    ReleasesMutation,
     UploadsMutation,
     DescriptionsMutation,
     InvocationMutation,
