@@ -19,6 +19,7 @@ DATA_DIR = ENVIRONMENT.data_dir.resolve()
 OBJECTS_DIR = DATA_DIR / "objects"
 PUBLIC_URL = ENVIRONMENT.public_url.rstrip("/")
 TRITON_URLS = [url.strip() for url in ENVIRONMENT.triton_urls.split(",") if url.strip()]
+TRITON_MEMORY_BYTES = ENVIRONMENT.triton_memory_bytes
 INFERENCE_TIMEOUT_SECONDS = ENVIRONMENT.inference_timeout_seconds
 GENERATION_TIMEOUT_SECONDS = ENVIRONMENT.generation_timeout_seconds
 CALLS_PER_KEY = ENVIRONMENT.calls_per_key
