@@ -96,14 +96,18 @@ async def _known(errand: Errand, _deadline: float) -> list[Place]:
     return _ranked(errand.endpoints)
 
 
-async def _elsewhere(errand: Errand, _deadline: float) -> list[Place]:
+async def _elsewhere(errand: Errand, deadline: float) -> list[Place]:
     """Where it is loaded by now, perhaps, when none of those answered that were known when the call was admitted."""
+    if asyncio.get_running_loop().time() >= deadline:
+        return []
     forget_endpoints_of(errand.version.pk)
     return _ranked([each for each in await endpoints_of(errand.version.pk) if each not in errand.endpoints])
 
 
 async def _once_loaded(errand: Errand, deadline: float) -> list[Place]:
     """Where it is loaded for this call, when it was not loaded for want of memory."""
+    if asyncio.get_running_loop().time() >= deadline:
+        return []
     return _ranked(await loaded_on_demand(errand.version.pk, deadline))
 
 
