@@ -11,6 +11,7 @@ from strawberry import relay
 from strawberry.scalars import JSON
 from strawberry_django.optimizer import OptimizerStore, optimize
 
+from inference.models import Deployment
 from marketplace.catalog import models as catalog
 from marketplace.catalog.models import Datatype, Direction, MLModel, ModelTask, ModelVersionStatus, Visibility
 from marketplace.subscriptions import models as subscriptions
@@ -24,6 +25,7 @@ from .scalars import BigInt
 from .searching import NEWEST_FIRST, Facets, ModelFilter, ModelOrder, ModelSearch
 
 if TYPE_CHECKING:
+    from .deployments import ModelVersionDeployment
     from .subscriptions import ModelSubscription, Plan
 
 strawberry.enum(ModelTask)
@@ -45,6 +47,10 @@ class TensorSpec:
     labels: list[str] | None = strawberry_django.field(description="For class scores: the name of each index.")
     example: JSON | None = strawberry_django.field(description="A value to try, flat and row-major.")
     example_shape: list[BigInt] | None
+
+
+def _own_deployments(info: Info) -> "QuerySet[Deployment]":
+    return Deployment.objects.visible_to(info.context.principal).order_by("endpoint", "id")
 
 
 def _tensors(direction: Direction, description: str) -> Any:
@@ -74,6 +80,25 @@ class ModelVersion(ByPrimaryKey, relay.Node):
     created_at: datetime
     inputs = _tensors(Direction.INPUT, "What it takes.")
     outputs = _tensors(Direction.OUTPUT, "What it gives.")
+    instance_count: int = strawberry_django.field(description="How many copies of it run on each server.")
+    max_batch_size: int = strawberry_django.field(
+        description="How many rows a request may have, since requests are merged; 0: they are not, and there is no "
+        "such limit."
+    )
+    response_cache: bool = strawberry_django.field(
+        description="Whether the same request gets the answer that it got before."
+    )
+
+    @strawberry_django.field(
+        graphql_type=list[Annotated["ModelVersionDeployment", strawberry.lazy(".deployments")]],
+        prefetch_related=[
+            lambda info: Prefetch("deployments", queryset=_own_deployments(info), to_attr="own_deployments")
+        ],
+        description="Where it runs: its publisher's to know, nobody else's.",
+    )
+    def deployments(self: Any, info: Info) -> Any:
+        known = getattr(self, "own_deployments", None)
+        return _own_deployments(info).filter(version=self.pk) if known is None else known
 
 
 _MODEL_KEY = OptimizerStore.with_hints(only=["model_id"])

@@ -44,6 +44,10 @@ LIVE_SECONDS = 1.0
 STATISTICS_SECONDS = 10.0
 USED_AGAIN = timedelta(minutes=1)
 
+# Models that have names like ours and are somebody else's, by endpoint.
+MOST_REMEMBERED = 10_000
+_theirs: set[tuple[str, str]] = set()
+
 
 async def reconcile(*, wait: bool = False) -> None:
     """Rounds over all endpoints, until nothing is being loaded or unloaded any more.
@@ -92,15 +96,20 @@ class _Rounds:
         self._under_way: dict[asyncio.Task[None], tuple[str, UUID | None, str]] = {}
         self._todo: dict[str, list[Wanted]] = {}
         self._look_at = 0.0
+        # Whether something has come or gone since the last look, so that there may be room for more.
+        self._moved = False
 
     async def run(self) -> None:
         while True:
-            if monotonic() >= self._look_at:
+            if monotonic() >= self._look_at or (self._moved and not self._under_way):
+                self._moved = False
                 await self._look()
                 self._look_at = monotonic() + LOOK_SECONDS
             self._start_loads()
             if not self._under_way:
-                return
+                if not self._moved:
+                    return
+                continue
             await asyncio.wait(
                 self._under_way,
                 timeout=max(self._look_at - monotonic(), 0),
@@ -154,15 +163,20 @@ class _Rounds:
             self._todo[endpoint] = [version for version in todo if version not in started]
 
     def _loaded(self, version: Wanted) -> None:
+        self._moved = True
         if version.releasing:
             self._look_at = 0
+
+    def _unloaded(self, row: Row, wanted: dict[UUID, Wanted]) -> None:
+        desired.unloaded(row, wanted)
+        self._moved = True
 
     async def _start_unloads(
         self, endpoint: str, leaving: Sequence[Row], seen: Seen, wanted: dict[UUID, Wanted]
     ) -> None:
         for row in await sync_to_async(desired.without_calls)(leaving, wanted) if leaving else ():
             names = [name for name in seen.models if version_name(name) == row.name]
-            work = loading.unload(endpoint, names, then=partial(desired.unloaded, row, wanted))
+            work = loading.unload(endpoint, names, then=partial(self._unloaded, row, wanted))
             self._start(work, (endpoint, row.version_id, row.name))
 
     def _start_orphans(self, endpoint: str, seen: Seen, known: set[str]) -> None:
@@ -170,10 +184,10 @@ class _Rounds:
         orphans: dict[str, list[str]] = {}
         for model in seen.models:
             name = version_name(model)
-            if name is not None and name not in known:
+            if name is not None and name not in known and (endpoint, model) not in _theirs:
                 orphans.setdefault(name, []).append(model)
         for name, models in orphans.items():
-            self._start(loading.unload_if_ours(endpoint, models), (endpoint, None, name))
+            self._start(_unload_orphan(endpoint, models), (endpoint, None, name))
 
     def _start(self, work: Coroutine[Any, Any, None], what: tuple[str, UUID | None, str], name: str = "") -> None:
         task = asyncio.create_task(_guarded(work, what), name=name)
@@ -190,6 +204,13 @@ async def _guarded(work: Coroutine[Any, Any, None], what: tuple[str, UUID | None
         log.warning("%s at %s: %s", name, endpoint, error)
     except Exception:
         log.exception("%s at %s", name, endpoint)
+
+
+async def _unload_orphan(endpoint: str, models: Sequence[str]) -> None:
+    if not await loading.unload_if_ours(endpoint, models):
+        if len(_theirs) >= MOST_REMEMBERED:
+            _theirs.clear()
+        _theirs.update((endpoint, model) for model in models)
 
 
 async def _see(endpoint: str) -> Seen | None:

@@ -5,13 +5,16 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from uuid import uuid4
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from marketplace.catalog.models import ModelVersion
-from marketplace.errors import MarketplaceError
+from marketplace.errors import InferenceFailed, MarketplaceError, ModelUnavailable, ValidationProblem
 
 from . import artifacts, desired, gateway, repository, stubs
 from .models import Deployment, DeploymentStatus
@@ -46,6 +49,25 @@ async def load(endpoint: str, wanted: Wanted, *, when_ready: Callable[[], None])
     when_ready()
 
 
+async def try_out(version: ModelVersion) -> None:
+    """Loads it with the settings that it has here, under a name that nobody calls, and unloads it again.
+
+    Raises ValidationProblem, with Triton's reason, when it does not load; ModelUnavailable when there is no server.
+    """
+    (model,) = await models_of(version)
+    model = replace(model, name=f"trial-{uuid4()}")
+    live = [endpoint for endpoint in settings.TRITON_URLS if await gateway.is_server_live(endpoint)]
+    if not live:
+        raise ModelUnavailable(_("No server is there to try that on. Try again shortly."), retry_after_ms=5000)
+    try:
+        await gateway.load(live[0], model.name, {**model.config, "name": model.name}, model.files)
+    except InferenceFailed as error:
+        raise ValidationProblem(error.message, path="input.maxBatchSize") from error
+    finally:
+        with suppress(MarketplaceError):
+            await gateway.unload(live[0], model.name)
+
+
 async def unload(endpoint: str, models: Sequence[str], *, then: Callable[[], None]) -> None:
     """`models`: a version's, as the server lists them. Raises MarketplaceError when the server does not do it."""
     # An ensemble before its steps.
@@ -55,13 +77,16 @@ async def unload(endpoint: str, models: Sequence[str], *, then: Callable[[], Non
     await sync_to_async(then)()
 
 
-async def unload_if_ours(endpoint: str, models: Sequence[str]) -> None:
-    """The server may be somebody else's too, with a database of their own: theirs stay."""
+async def unload_if_ours(endpoint: str, models: Sequence[str]) -> bool:
+    """Whether they were. The server may be somebody else's too, with a database of their own: theirs stay."""
     ours = await sync_to_async(desired.owner)()
+    owners = {await gateway.parameter(endpoint, model, repository.OWNER) for model in models}
+    if owners != {ours}:
+        return False
     for model in sorted(models, key=len):
-        if await gateway.parameter(endpoint, model, repository.OWNER) == ours:
-            await gateway.unload(endpoint, model)
-            log.warning("%s, of which nobody knew, is unloaded from %s", model, endpoint)
+        await gateway.unload(endpoint, model)
+        log.warning("%s, of which nobody knew, is unloaded from %s", model, endpoint)
+    return True
 
 
 async def models_of(version: ModelVersion) -> list[repository.TritonModel]:

@@ -6,6 +6,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from marketplace.access import Principal
 from marketplace.catalog.models import ModelVersion
 
 
@@ -18,6 +19,14 @@ class DeploymentStatus(models.TextChoices):
     FAILED = "FAILED", _("Failed")
     DRAINING = "DRAINING", _("Draining")
     COLD = "COLD", _("Cold")
+
+
+class DeploymentQuerySet(models.QuerySet["Deployment"]):
+    def visible_to(self, principal: Principal) -> "DeploymentQuerySet":
+        """To a version's publisher."""
+        if principal.tenant_id is None:
+            return self.none()
+        return self.filter(version__model__publisher=principal.tenant_id)
 
 
 class Deployment(models.Model):
@@ -48,6 +57,8 @@ class Deployment(models.Model):
     used_at = models.DateTimeField(_("last used"), null=True)
     # Since when a caller waits for it.
     wanted_at = models.DateTimeField(_("waited for since"), null=True)
+
+    objects = DeploymentQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("deployment")

@@ -149,6 +149,13 @@ MUTATIONS: dict[str, Row] = {
         (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
         ids("ModelVersion", "ready"),
     ),
+    "configureModelVersion": Row(
+        """mutation ($id: ID!) {
+          configureModelVersion(input: {modelVersion: $id, instanceCount: 2}) { modelVersion { id } errors { code } }
+        }""",
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
+        ids("ModelVersion", "ready"),
+    ),
     "rollbackModel": Row(
         'mutation { rollbackModel(input: {model: "openlab/secret"}) { model { id } errors { code } } }',
         (NOT_FOUND, NOT_FOUND, NOT_FOUND, INVALID, SIGN_IN),
@@ -193,6 +200,11 @@ LINKS: dict[str, Row] = {
         ids("ApiKey", "key"),
     ),
     "Publisher.models": Row('{ publisher(slug: "openlab") { models { edges { node { id } } } } }', EVERYBODY),
+    "ModelVersion.deployments": Row(
+        "query ($id: ID!) { node(id: $id) { ... on ModelVersion { deployments { status } } } }",
+        (NOTHING, NOTHING, NOTHING, SEES, NOTHING),
+        ids("ModelVersion", "version"),
+    ),
     "Model.versions": Row('{ model(ref: "openlab/digits") { versions { edges { node { id } } } } }', EVERYBODY),
     "Model.liveVersion": Row('{ model(ref: "openlab/digits") { liveVersion { id } } }', EVERYBODY),
     "Model.plans": Row('{ model(ref: "openlab/digits") { plans { id } } }', EVERYBODY),
@@ -237,7 +249,9 @@ PLAIN: dict[str, str] = {
     "ApiKey": "id name prefix role createdAt lastUsedAt expiresAt revokedAt",
     "Model": "id ref name displayName summary card cardHtml task tags license visibility createdAt updatedAt "
     "subscriberCount",
-    "ModelVersion": "id number status format sha256 sizeBytes releaseNotes createdAt inputs outputs",
+    "ModelVersion": "id number status format sha256 sizeBytes releaseNotes createdAt inputs outputs "
+    "instanceCount maxBatchSize responseCache",
+    "ModelVersionDeployment": "endpoint status error failures changedAt loadedAt usedAt memoryBytes",
     "TensorSpec": "name datatype shape contentType labels example exampleShape",
     "Plan": "id name price unit includedUnits overagePrice requestsPerSecond burst maxConcurrency maxTokensPerCall",
     "Money": "amount currency",
