@@ -13,6 +13,7 @@ from strawberry.extensions import FieldExtension
 from strawberry.scalars import JSON
 from strawberry_django.optimizer import OptimizerStore, optimize
 
+from inference.models import Deployment
 from marketplace.catalog import models as catalog
 from marketplace.catalog.models import Datatype, Direction, MLModel, ModelTask, ModelVersionStatus, Visibility
 from marketplace.subscriptions import models as subscriptions
@@ -27,6 +28,7 @@ from .scalars import BigInt
 from .searching import NEWEST_FIRST, Facets, ModelFilter, ModelOrder, ModelSearch
 
 if TYPE_CHECKING:
+    from .deployments import ModelVersionDeployment
     from .releases import ReleaseEvent
     from .subscriptions import ModelSubscription, Plan
 
@@ -50,6 +52,10 @@ class TensorSpec:
     labels: list[str] | None = strawberry_django.field(description="For class scores: the name of each index.")
     example: JSON | None = strawberry_django.field(description="A value to try, flat and row-major.")
     example_shape: list[BigInt] | None
+
+
+def _own_deployments(info: Info) -> "QuerySet[Deployment]":
+    return Deployment.objects.visible_to(info.context.principal).order_by("endpoint", "id")
 
 
 def _tensors(direction: Direction, description: str) -> Any:
@@ -84,6 +90,36 @@ class ModelVersion(ByPrimaryKey, relay.Node):
     )
     sunset_at: datetime | None = strawberry_django.field(description="From when on it may be retired.")
 
+    instance_count: int = strawberry_django.field(description="How many copies of it run on each server.")
+    max_batch_size: int = strawberry_django.field(
+        description="How many rows a request may have, since requests are merged; 0: they are not, and there is no "
+        "such limit."
+    )
+    response_cache: bool = strawberry_django.field(
+        description="Whether the same request gets the answer that it got before."
+    )
+
+    @strawberry_django.field(
+        graphql_type=list[Annotated["ModelVersionDeployment", strawberry.lazy(".deployments")]],
+        prefetch_related=[
+            lambda info: Prefetch("deployments", queryset=_own_deployments(info), to_attr="own_deployments")
+        ],
+        description="Where it runs: its publisher's to know, nobody else's.",
+    )
+    def deployments(self: Any, info: Info) -> Any:
+        known = getattr(self, "own_deployments", None)
+        return _own_deployments(info).filter(version=self.pk) if known is None else known
+
+    @strawberry_django.field(
+        only=["report", "model__publisher_id"],
+        select_related=["model"],
+        description="Its publisher's alone; null for everybody else, and where nothing was checked.",
+    )
+    def check(self: Any, info: Info) -> ModelVersionCheck | None:
+        principal = info.context.principal
+        own = principal.tenant_id is not None and self.model.publisher_id == principal.tenant_id
+        return check_of(self.report) if own else None
+
 
 class PublishersOwn(FieldExtension):
     """Null for everybody but the model's publisher."""
@@ -100,16 +136,6 @@ def _publishers_own(description: str, **options: Any) -> Any:
         extensions=[PublishersOwn()],
         **options,
     )
-
-    @strawberry_django.field(
-        only=["report", "model__publisher_id"],
-        select_related=["model"],
-        description="Its publisher's alone; null for everybody else, and where nothing was checked.",
-    )
-    def check(self: Any, info: Info) -> ModelVersionCheck | None:
-        principal = info.context.principal
-        own = principal.tenant_id is not None and self.model.publisher_id == principal.tenant_id
-        return check_of(self.report) if own else None
 
 
 _MODEL_KEY = OptimizerStore.with_hints(only=["model_id"])

@@ -23,6 +23,7 @@ from marketplace.tenants import models as tenants
 from .budgets import BudgetsMutation
 from .catalog import CatalogQuery, Model, ModelVersion, Publisher
 from .context import Info
+from .deployments import DeploymentsMutation
 from .descriptions import DescriptionsMutation
 from .errors import PROBLEMS
 from .invocation import InvocationMutation, InvocationSubscription
@@ -93,6 +94,7 @@ class Mutation(
     ReleasesMutation,
     UploadsMutation,
     DescriptionsMutation,
+    DeploymentsMutation,
     InvocationMutation,
 ):
     pass

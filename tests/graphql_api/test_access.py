@@ -186,6 +186,13 @@ MUTATIONS: dict[str, Row] = {
         (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
         ids("ModelVersion", "ready"),
     ),
+    "configureModelVersion": Row(
+        """mutation ($id: ID!) {
+          configureModelVersion(input: {modelVersion: $id, instanceCount: 2}) { modelVersion { id } errors { code } }
+        }""",
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
+        ids("ModelVersion", "ready"),
+    ),
     "setCanary": Row(
         """mutation ($id: ID!) {
           setCanary(input: {model: "openlab/digits", modelVersion: $id, percent: 5}) { model { id } errors { code } }
@@ -269,6 +276,11 @@ LINKS: dict[str, Row] = {
         ids("ApiKey", "key"),
     ),
     "Publisher.models": Row('{ publisher(slug: "openlab") { models { edges { node { id } } } } }', EVERYBODY),
+    "ModelVersion.deployments": Row(
+        "query ($id: ID!) { node(id: $id) { ... on ModelVersion { deployments { status } } } }",
+        (NOTHING, NOTHING, NOTHING, SEES, NOTHING),
+        ids("ModelVersion", "version"),
+    ),
     "Model.versions": Row('{ model(ref: "openlab/digits") { versions { edges { node { id } } } } }', EVERYBODY),
     "Model.liveVersion": Row('{ model(ref: "openlab/digits") { liveVersion { id } } }', EVERYBODY),
     "Model.releasingVersion": Row(of_digits("releasingVersion { id }"), PUBLISHER, in_parts),
@@ -333,7 +345,8 @@ PLAIN: dict[str, str] = {
     "Model": "id ref name displayName summary card cardHtml task tags license visibility createdAt updatedAt "
     "subscriberCount takenDownAt takedownReason",
     "ModelVersion": "id number status format sha256 sizeBytes releaseNotes createdAt inputs outputs deprecatedAt "
-    "sunsetAt",
+    "sunsetAt instanceCount maxBatchSize responseCache",
+    "ModelVersionDeployment": "endpoint status error failures changedAt loadedAt usedAt memoryBytes",
     "ReleaseEvent": "kind percent reason at by",
     "ArtifactUpload": "id sizeBytes receivedBytes sha256 status url expiresAt",
     "ModelVersionCheck": "steps reason advice facts",
