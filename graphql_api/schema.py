@@ -27,6 +27,7 @@ from .invocation import InvocationMutation, InvocationSubscription
 from .limits import MAX_PAGE
 from .metering import Invocation
 from .nodes import parse_global_id
+from .plans import PlansMutation
 from .publishing import PublishingMutation
 from .scalars import SCALARS
 from .subscriptions import ModelSubscription, Plan, SubscriptionsMutation
@@ -80,7 +81,9 @@ class Query(NodeQuery, TenantsQuery, CatalogQuery):
 
 
 @strawberry.type
-class Mutation(SubscriptionsMutation, TenantsMutation, BudgetsMutation, PublishingMutation, InvocationMutation):
+class Mutation(
+    SubscriptionsMutation, TenantsMutation, BudgetsMutation, PublishingMutation, PlansMutation, InvocationMutation
+):
     pass
 
 
