@@ -42,7 +42,7 @@ PANEL = {
     "catalog.mlmodel": Pages("model", add=200, buttons={"rollback": 200}),
     "catalog.modelversion": Pages("version", buttons={"release": 200, "retire": 200}),
     "catalog.mlmodelgroupobjectpermission": Pages("grant", add=200, delete=200),
-    "subscriptions.plan": Pages("plan", add=200, buttons={"hide": 200, "offer": 200}),
+    "subscriptions.plan": Pages("plan", add=200, buttons={"take_back": 200, "hide": 200, "offer": 200}),
     "subscriptions.modelsubscription": Pages("subscription"),
 }
 
