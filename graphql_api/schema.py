@@ -22,6 +22,7 @@ from marketplace.tenants import models as tenants
 from .budgets import BudgetsMutation
 from .catalog import CatalogQuery, Model, ModelVersion, Publisher
 from .context import Info
+from .descriptions import DescriptionsMutation
 from .errors import PROBLEMS
 from .invocation import InvocationMutation, InvocationSubscription
 from .limits import MAX_PAGE
@@ -80,7 +81,14 @@ class Query(NodeQuery, TenantsQuery, CatalogQuery):
 
 
 @strawberry.type
-class Mutation(SubscriptionsMutation, TenantsMutation, BudgetsMutation, PublishingMutation, InvocationMutation):
+class Mutation(
+    SubscriptionsMutation,
+    TenantsMutation,
+    BudgetsMutation,
+    PublishingMutation,
+    DescriptionsMutation,
+    InvocationMutation,
+):
     pass
 
 

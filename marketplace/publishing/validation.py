@@ -35,8 +35,7 @@ def _check_text(field: object, value: object, path: str) -> None:
     for text in value if isinstance(value, list) else [value]:
         if not isinstance(text, str):
             continue
-        kinds = {unicodedata.category(character) for character in text if not (multiline and character in "\t\n\r")}
-        if kinds & {"Cc", "Cs"}:
+        if not is_printable(text, multiline=multiline):
             raise ValidationProblem(_("Remove the characters that cannot be printed."), path=path)
         # Django enforces a text field's length in forms only.
         if isinstance(field, models.TextField) and field.max_length and len(text) > field.max_length:
@@ -45,6 +44,12 @@ def _check_text(field: object, value: object, path: str) -> None:
                 % {"most": field.max_length, "count": len(text)},
                 path=path,
             )
+
+
+def is_printable(text: str, *, multiline: bool = True) -> bool:
+    """Without control characters, but for tabs and ends of lines in what is `multiline`, and as UTF-8 has it."""
+    kinds = {unicodedata.category(character) for character in text if not (multiline and character in "\t\n\r")}
+    return not kinds & {"Cc", "Cs"}
 
 
 def save(row: models.Model, *, taken: str, path: str, fields: Iterable[str] | None = None) -> None:

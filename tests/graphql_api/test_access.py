@@ -142,6 +142,13 @@ MUTATIONS: dict[str, Row] = {
         }""",
         (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
     ),
+    "describeModelVersion": Row(
+        """mutation ($id: ID!) {
+          describeModelVersion(input: {modelVersion: $id, releaseNotes: "New."}) { modelVersion { id } errors { code } }
+        }""",
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
+        ids("ModelVersion", "secret_version"),
+    ),
     "releaseModelVersion": Row(
         """mutation ($id: ID!) {
           releaseModelVersion(input: {modelVersion: $id}) { modelVersion { id } errors { code } }
