@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Optional
-from urllib.parse import urljoin
 
 from . import documents
 from .failures import Misused, OutOfReach, Refused
@@ -44,7 +43,8 @@ def upload(site: Site, path: Path, told: Told) -> str:
         offset = _received(site, url)
     if begun is None or offset is None:
         made = site.act(documents.CREATE_UPLOAD, sizeBytes=str(size), sha256=sha256)["upload"]
-        id, url, offset = made["id"], urljoin(site.url, made["url"]), int(made["receivedBytes"])
+        # By the address that was given: the marketplace may be known by others too.
+        id, url, offset = made["id"], site.at(made["url"]), int(made["receivedBytes"])
         if made["status"] == "COMPLETE":
             told(size, size)
             return str(id)
@@ -57,9 +57,10 @@ def upload(site: Site, path: Path, told: Told) -> str:
 def _send(site: Site, path: Path, url: str, offset: int, told: Told) -> None:
     size = path.stat().st_size
     told(offset, size)
-    failures = 0
+    failures, whole = 0, False
     with path.open("rb") as file:
-        while offset < size:
+        # With all bytes there an empty piece has the upload completed, when what should have done so was cut.
+        while not whole:
             file.seek(offset)
             headers = {**TUS, "Upload-Offset": str(offset), "Content-Type": "application/offset+octet-stream"}
             before = offset
@@ -69,15 +70,18 @@ def _send(site: Site, path: Path, url: str, offset: int, told: Told) -> None:
                 answer = None
             if answer is not None and answer.status == 204:
                 offset = _offset(answer, size)
+                whole = offset == size
             elif answer is None or answer.status in (409, 423) or answer.status >= 500:
                 found = _received(site, url)
                 if found is None:
                     raise OutOfReach("The upload is gone. Push again to begin anew.")
+                # A conflict where nothing was missing: it is complete.
+                whole = answer is not None and answer.status == 409 and found == before == size
                 offset = found
             else:
                 raise Refused(_reason(answer))
             # What moves on is given as long as it takes.
-            failures = 0 if offset > before else failures + 1
+            failures = 0 if whole or offset > before else failures + 1
             if failures == ATTEMPTS:
                 raise OutOfReach("The upload does not get on. Push again to go on where it stopped.")
             if failures:
@@ -106,7 +110,10 @@ def _offset(answer: Response, most: Optional[int] = None) -> int:
 
 
 def _reason(answer: Response) -> str:
-    said = " ".join(answer.body.decode(errors="replace").split())[:300]
+    try:
+        said = str(json.loads(answer.body)["error"])
+    except (ValueError, KeyError, TypeError):
+        said = ""
     return f"The upload was refused ({answer.status}). {said}".strip()
 
 
@@ -114,6 +121,7 @@ class Unfinished:
     """Remembers in the user's cache folder which upload a file has, so that the same command goes on with it."""
 
     def __init__(self, site: Site, sha256: str) -> None:
+        self._site = site
         caches = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
         name = hashlib.sha256(f"{site.url} {sha256}".encode()).hexdigest()
         self._path = Path(caches) / "marketplace-cli" / f"{name[:32]}.json"
@@ -123,7 +131,7 @@ class Unfinished:
             id, url = json.loads(self._path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return id, url
+        return str(id), self._site.at(str(url))
 
     def write(self, id: str, url: str) -> None:
         try:

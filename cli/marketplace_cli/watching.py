@@ -46,12 +46,11 @@ def wait_until_live(site: Site, model: str, ref: str, id: str, seconds: float) -
 
 def _line(step: dict[str, Any]) -> str:
     """Nothing of what has yet to begin."""
-    if step["status"] == "PENDING":
+    status = step["status"].lower()
+    if status == "pending":
         return ""
-    if step["status"] == "RUNNING":
-        return f"{step['name']}: running"
     took = f" in {step['seconds']:.1f} s" if step["seconds"] else ""
-    return f"{step['name']}: {step['status'].lower()}{took}" + (f" - {step['detail']}" if step["detail"] else "")
+    return f"{step['name']}: {status}{took}" + (f" - {step['detail']}" if step["detail"] else "")
 
 
 def _looks(seconds: float, late: str) -> Iterator[None]:
