@@ -16,6 +16,7 @@ from marketplace.access import Principal
 from marketplace.catalog import models as catalog
 from marketplace.errors import ValidationProblem
 from marketplace.metering import models as metering
+from marketplace.publishing import models as publishing
 from marketplace.subscriptions import models as subscriptions
 from marketplace.tenants import models as tenants
 
@@ -32,6 +33,7 @@ from .publishing import PublishingMutation
 from .scalars import SCALARS
 from .subscriptions import ModelSubscription, Plan, SubscriptionsMutation
 from .tenants import ApiKey, Tenant, TenantsMutation, TenantsQuery, User
+from .uploads import ArtifactUpload, UploadsMutation
 
 Rows = Callable[[Principal], "QuerySet[Any]"]
 
@@ -46,6 +48,7 @@ NODES: dict[str, tuple[type, Rows]] = {
     "Plan": (Plan, subscriptions.Plan.objects.visible_to),
     "ModelSubscription": (ModelSubscription, subscriptions.ModelSubscription.objects.visible_to),
     "Invocation": (Invocation, metering.Hold.objects.visible_to),
+    "ArtifactUpload": (ArtifactUpload, publishing.Upload.objects.visible_to),
 }
 
 
@@ -87,6 +90,7 @@ class Mutation(
     BudgetsMutation,
     PublishingMutation,
     DescriptionsMutation,
+    UploadsMutation,
     InvocationMutation,
 ):
     pass
