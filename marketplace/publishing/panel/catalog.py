@@ -1,8 +1,12 @@
 """Models, as their publisher tends them."""
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin
+from django.core.files.uploadedfile import UploadedFile
 from django.db import models
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
@@ -13,6 +17,7 @@ from unfold.enums import ActionVariant
 from marketplace.access import Principal
 from marketplace.catalog.models import MLModel, ModelVersion
 from marketplace.publishing import releases, uploads
+from marketplace.publishing.models import Upload
 
 from .controls import ControlledAdmin
 from .forms import MLModelForm
@@ -102,7 +107,7 @@ class MLModelAdmin(ControlledAdmin):
 
     def _submitted(self, request: HttpRequest, model: MLModel, given: dict[str, Any]) -> ModelVersion:
         principal = principal_of(request)
-        upload_id = given["upload"] or uploads.receive(principal, given["file"]).pk
+        upload_id = given["upload"] or _received(principal, given["file"]).pk
         return uploads.submit(principal, upload_id=upload_id, model_ref=model.ref, release_notes=given["release_notes"])
 
     @action(description=gettext_lazy("Roll back"), url_path="rollback", icon="undo")
@@ -114,3 +119,16 @@ class MLModelAdmin(ControlledAdmin):
             act=lambda model: releases.rollback(principal_of(request), model_ref=model.ref),
             done=_("The last release is undone."),
         )
+
+
+def _received(principal: Principal, file: "UploadedFile[Any]") -> Upload:
+    """What came in one go, with the form."""
+    upload = uploads.create(principal, size_bytes=file.size or 0)
+    settings.INCOMING_DIR.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=settings.INCOMING_DIR, delete=False) as content:
+        path = Path(content.name)
+        content.writelines(file.chunks())
+    try:
+        return uploads.complete(uploads.keep_piece(upload, uploads.begin_piece(upload), path))
+    finally:
+        path.unlink(missing_ok=True)

@@ -38,7 +38,14 @@ def history_of(model: MLModel) -> list[Happening]:
         if event.kind in GONE_LIVE and event.version:
             live = event.version.number
         told.append(
-            Happening(event.at, _what(event), event.version and event.version.number, _who(event), live, event.reason)
+            Happening(
+                at=event.at,
+                what=_what(event),
+                version=event.version.number if event.version else None,
+                who=_who(event),
+                live=live,
+                reason=event.reason,
+            )
         )
     return told[::-1]
 

@@ -151,6 +151,11 @@ class PanelAdmin(ConsoleAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
         return False
 
+    def _opened(self, request: HttpRequest, object_id: str) -> Any:
+        # Whose pages the links in the page's head lead to; Django's own views say so themselves.
+        cast(Any, request).current_app = publisher_site.name
+        return self.get_object(request, object_id)
+
     def page_of(self, row: models.Model) -> str:
         return reverse(f"{publisher_site.name}:{row._meta.app_label}_{row._meta.model_name}_change", args=[row.pk])
 
@@ -170,7 +175,7 @@ class PanelAdmin(ConsoleAdmin):
 
         What the action refuses is shown in the form, at its field.
         """
-        row = self.get_object(request, object_id)
+        row = self._opened(request, object_id)
         if row is None:
             missing: HttpResponse = self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
             return missing
@@ -197,7 +202,7 @@ class PanelAdmin(ConsoleAdmin):
         self, request: HttpRequest, object_id: str, *, question: str, act: Callable[[Any], object], done: str
     ) -> HttpResponse:
         """Asks first (GET), then acts (POST) and says how it went, on the page of the object it was about."""
-        row = self.get_object(request, object_id)
+        row = self._opened(request, object_id)
         if row is None:
             missing: HttpResponse = self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
             return missing

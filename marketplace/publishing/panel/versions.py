@@ -15,7 +15,7 @@ from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 
 from marketplace.access import Principal
-from marketplace.catalog.models import ModelVersion, ModelVersionStatus
+from marketplace.catalog.models import Direction, ModelVersion, ModelVersionStatus
 from marketplace.publishing import descriptions, releases
 from marketplace.publishing.descriptions import Description
 from marketplace.subscriptions.models import ModelSubscription
@@ -221,6 +221,10 @@ class ModelVersionAdmin(ControlledAdmin):
 def _described(version: ModelVersion, given: dict[str, Any]) -> list[Description]:
     names = ("content_type", "labels", "example", "example_shape")
     return [
-        Description(direction=tensor.direction, name=tensor.name, **{name: given[f"{name}_{number}"] for name in names})
+        Description(
+            direction=Direction(tensor.direction),
+            name=tensor.name,
+            **{name: given[f"{name}_{number}"] for name in names},
+        )
         for number, tensor in enumerate(version.tensors.all())
     ]
