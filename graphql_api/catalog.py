@@ -105,6 +105,10 @@ class Model(ByPrimaryKey, relay.Node):
         description="The version that answers when a caller names none."
     )
     subscriber_count: int
+    taken_down_at: datetime | None = strawberry_django.field(
+        description="Since when the operator lets nobody call it. Its publisher and its subscribers still see it."
+    )
+    takedown_reason: str = strawberry_django.field(description="Why it was taken down; empty while it is not.")
     versions = related(
         "versions",
         back="model",

@@ -255,7 +255,7 @@ PLAIN: dict[str, str] = {
     "Publisher": "id slug name",
     "ApiKey": "id name prefix role createdAt lastUsedAt expiresAt revokedAt",
     "Model": "id ref name displayName summary card cardHtml task tags license visibility createdAt updatedAt "
-    "subscriberCount",
+    "subscriberCount takenDownAt takedownReason",
     "ModelVersion": "id number status format sha256 sizeBytes releaseNotes createdAt inputs outputs",
     "ArtifactUpload": "id sizeBytes receivedBytes sha256 status url expiresAt",
     "TensorSpec": "name datatype shape contentType labels example exampleShape",
