@@ -15,6 +15,7 @@ from typing import Any
 
 from inference.tensors import Datatype, Signature, TensorSpec
 from marketplace.errors import ValidationProblem
+from marketplace.publishing import provided
 
 # A model travels to Triton in one protobuf message, which ends at 2 GiB.
 MAX_BYTES = 2 * 1024**3 - 1024**2
@@ -25,6 +26,7 @@ MAX_STEPS = 16
 BACKEND_FILES = {
     "onnxruntime": frozenset({"model.onnx"}),
     "tokenizer": frozenset({"tokenizer.json"}),
+    **{backend: frozenset({step.FILE}) for backend, step in provided.BY_BACKEND.items()},
     "generator": frozenset({"model.onnx", "tokenizer.json", "generation.json"}),
 }
 # Those that answer a request with any number of responses. Such a step stands alone, and is loaded without a pipeline.
@@ -92,14 +94,25 @@ def _step(step: Mapping[str, Any], archive: zipfile.ZipFile) -> Step:
     # A folder for each step: nothing in the archive is read, and unpacked, more than once.
     if not all(member.startswith(f"{name}/") for member in files.values()):
         raise _refused(f"the files of step {name} lie in the folder {name}")
-    return Step(
-        name,
-        backend,
-        {file: archive.read(member) for file, member in files.items()},
-        _signature(step),
-        dict(step["input_map"]),
-        dict(step["output_map"]),
-    )
+    contents = {file: archive.read(member) for file, member in files.items()}
+    signature = _signature(step)
+    if backend in provided.BY_BACKEND:
+        _check_provided(name, provided.BY_BACKEND[backend], contents, signature)
+    return Step(name, backend, contents, signature, dict(step["input_map"]), dict(step["output_map"]))
+
+
+def _check_provided(
+    name: str, kind: type[provided.Parameters], contents: Mapping[str, bytes], signature: Signature
+) -> None:
+    """What the step is told is what it can be told, and its tensors are those that it has then."""
+    try:
+        told = kind.read(contents[kind.FILE])
+    except provided.WrongParameter as error:
+        raise _refused(f"what step {name} is told is wrong: {error}") from error
+    has = {(spec.name, str(spec.datatype), spec.shape) for spec in signature.inputs}
+    gives = {(spec.name, str(spec.datatype), spec.shape) for spec in signature.outputs}
+    if has != set(told.inputs) or not gives <= set(told.outputs):
+        raise _refused(f"step {name} has the inputs {told.inputs} and the outputs {told.outputs}")
 
 
 def _signature(description: Mapping[str, Any]) -> Signature:
