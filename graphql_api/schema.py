@@ -89,6 +89,7 @@ class Mutation(
     TenantsMutation,
     BudgetsMutation,
     PublishingMutation,
+    UploadsMutation,
     DescriptionsMutation,
     UploadsMutation,
     InvocationMutation,

@@ -143,13 +143,6 @@ MUTATIONS: dict[str, Row] = {
         }""",
         (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
     ),
-    "describeModelVersion": Row(
-        """mutation ($id: ID!) {
-          describeModelVersion(input: {modelVersion: $id, releaseNotes: "New."}) { modelVersion { id } errors { code } }
-        }""",
-        (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
-        ids("ModelVersion", "secret_version"),
-    ),
     "createUpload": Row(
         "mutation { createUpload(input: {sizeBytes: 10}) { upload { id } errors { code } } }",
         (DENIED, DENIED, DENIED, SEES, SIGN_IN),
@@ -160,6 +153,13 @@ MUTATIONS: dict[str, Row] = {
         }""",
         (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
         ids("ArtifactUpload", "upload"),
+    ),
+    "describeModelVersion": Row(
+        """mutation ($id: ID!) {
+          describeModelVersion(input: {modelVersion: $id, releaseNotes: "New."}) { modelVersion { id } errors { code } }
+        }""",
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
+        ids("ModelVersion", "secret_version"),
     ),
     "releaseModelVersion": Row(
         """mutation ($id: ID!) {
