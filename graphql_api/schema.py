@@ -91,7 +91,6 @@ class Mutation(
     PublishingMutation,
     UploadsMutation,
     DescriptionsMutation,
-    UploadsMutation,
     InvocationMutation,
 ):
     pass

@@ -179,7 +179,7 @@ class PanelAdmin(ConsoleAdmin):
         if row is None:
             missing: HttpResponse = self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
             return missing
-        form = question(row, request.POST or None, request.FILES or None)
+        form = question(row, request.POST, request.FILES) if request.method == "POST" else question(row)
         if form.is_valid():
             try:
                 shown = act(row, form.cleaned_data)
