@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
-from django.db.models import Field, Model
+from django.db.models import F, Field, Func, Model, OuterRef, Subquery, UUIDField, Value
 from psycopg import AsyncConnection
 
 from marketplace.access import Principal
@@ -14,6 +14,7 @@ from marketplace.catalog.models import MLModel, ModelVersion
 from marketplace.hints import Hints
 from marketplace.metering.batches import Lane, Question, arrays, ask_one_by_one_if_need_be
 from marketplace.metering.connections import fetched
+from marketplace.subscriptions.models import ModelSubscription
 from marketplace.tenants.models import Tenant
 
 # Generated from the rest for searching, or of any length: nobody needs them to make a call.
@@ -49,9 +50,16 @@ SELECT {_SELECTED},
        {_LOADED_ON.format("version.id")}
   FROM tenants_tenant publisher
   JOIN catalog_mlmodel model ON model.publisher_id = publisher.id
+  LEFT JOIN LATERAL (
+       SELECT pinned_version_id FROM subscriptions_modelsubscription
+        WHERE tenant_id = asked.tenant AND model_id = model.id OFFSET 0) AS contract ON true
+  JOIN LATERAL (
+       SELECT metering_answering_version(asked.tenant, contract.pinned_version_id, model.publisher_id,
+                                         model.live_version_id, model.canary_version_id, model.canary_percent) AS id
+       OFFSET 0) AS answering ON true
   JOIN catalog_modelversion version ON version.model_id = model.id
  WHERE publisher.slug = asked.slug AND model.name = asked.name
-   AND CASE WHEN asked.number IS NULL THEN version.status = 'LIVE' ELSE version.number = asked.number END
+   AND CASE WHEN asked.number IS NULL THEN version.id = answering.id ELSE version.number = asked.number END
    AND version.status IN ('READY', 'LIVE') AND model.taken_down_at IS NULL
    AND (model.publisher_id = asked.tenant
         OR version.released_at IS NOT NULL
@@ -77,6 +85,19 @@ async def callable_version(principal: Principal, ref: str, number: int | None) -
     else:
         _hints.put(key, version)
     return version
+
+
+def answering(principal: Principal) -> Func:
+    """For QuerySets of versions: the id of the one that answers the principal who names none, as callable_version."""
+    pinned = ModelSubscription.objects.filter(tenant=principal.tenant_id, model=OuterRef("model"))
+    columns = ("publisher", "live_version", "canary_version", "canary_percent")
+    return Func(
+        Value(principal.tenant_id, output_field=UUIDField()),
+        Subquery(pinned.values("pinned_version")),
+        *(F(f"model__{column}") for column in columns),
+        function="metering_answering_version",
+        output_field=UUIDField(),
+    )
 
 
 async def hinted_version(principal: Principal, ref: str, number: int | None) -> ModelVersion | None:

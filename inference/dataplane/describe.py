@@ -20,6 +20,7 @@ from inference.records import looked_up
 from inference.repository import tensor_config
 from inference.signatures import signature_of
 from inference.tensors import Signature, TensorSpec
+from inference.versions import answering
 from marketplace.access import Principal
 from marketplace.catalog.models import ArtifactFormat, Direction, MLModel, ModelVersion
 from marketplace.catalog.models import TensorSpec as TensorRow
@@ -202,7 +203,8 @@ async def _all(rows: AsyncIterable[T]) -> list[T]:
 
 
 async def _version(principal: Principal, ref: str, number: int | None) -> ModelVersion:
-    wanted = Q(status="LIVE") if number is None else Q(number=number)
+    """The one that would answer this caller."""
+    wanted = Q(pk=answering(principal)) if number is None else Q(number=number)
     versions = ModelVersion.objects.callable_by(principal).filter(wanted, model__in=MLModel.objects.by_ref(ref))
     found = await looked_up(versions.afirst())
     if found is not None:

@@ -72,10 +72,12 @@ class MLModel(models.Model):
     live_version = models.ForeignKey(
         "ModelVersion", on_delete=models.PROTECT, null=True, blank=True, editable=False, related_name="+"
     )
-    # The release under way: it takes the live version's place once every Triton has it loaded and warm.
+    # The release under way: it takes the live version's place once every Triton has it loaded and warm, or becomes the
+    # canary with this share.
     releasing_version = models.ForeignKey(
         "ModelVersion", on_delete=models.SET_NULL, null=True, blank=True, editable=False, related_name="+"
     )
+    releasing_percent = models.PositiveSmallIntegerField(null=True, blank=True, editable=False)
     # Answers this share of the tenants that name no version, always the same ones.
     canary_version = models.ForeignKey(
         "ModelVersion", on_delete=models.SET_NULL, null=True, blank=True, editable=False, related_name="+"
@@ -212,6 +214,9 @@ class ModelVersion(models.Model):
 
 
 class ReleaseEventKind(models.TextChoices):
+    # A release (with `percent`: of a canary) that waits until the version is loaded, and one that did not come to pass.
+    REQUESTED = "REQUESTED", _("Requested")
+    CALLED_OFF = "CALLED_OFF", _("Called off")
     RELEASED = "RELEASED", _("Released")
     PROMOTED = "PROMOTED", _("Promoted")
     ROLLED_BACK = "ROLLED_BACK", _("Rolled back")
@@ -221,6 +226,10 @@ class ReleaseEventKind(models.TextChoices):
     RETIRED = "RETIRED", _("Retired")
     TAKEN_DOWN = "TAKEN_DOWN", _("Taken down")
     RESTORED = "RESTORED", _("Restored")
+
+
+# From then on, the event's version is the live one.
+GONE_LIVE = (ReleaseEventKind.RELEASED, ReleaseEventKind.PROMOTED, ReleaseEventKind.ROLLED_BACK)
 
 
 class ReleaseEvent(models.Model):

@@ -1,5 +1,6 @@
 """Reading the catalogue: what a principal may see, and finding something in it."""
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -81,3 +82,10 @@ class ModelVersionQuerySet(models.QuerySet["ModelVersion"]):
     def callable_by(self, principal: Principal) -> "ModelVersionQuerySet":
         """Of what is visible: what can run, that is READY or LIVE."""
         return self.visible_to(principal).filter(status__in=["READY", "LIVE"], model__taken_down_at=None)
+
+    def live_at(self, model: "MLModel", moment: datetime) -> "ModelVersionQuerySet":
+        """The version of `model` that was live then, or none, as the history of its releases has it."""
+        from .models import GONE_LIVE, ReleaseEvent  # noqa: PLC0415  (as above)
+
+        gone_live = ReleaseEvent.objects.filter(model=model, kind__in=GONE_LIVE, at__lte=moment)
+        return self.filter(pk=models.Subquery(gone_live.order_by("-at", "-id").values("version")[:1]))

@@ -68,6 +68,26 @@ BEGIN
     RETURN coalesce(spendings, '{}');
 END $$;
 
+-- The version that answers a call of this tenant that names none: the one it has pinned, the canary if the tenant falls into its
+-- share, else the live one; always the live one for the publisher itself. Who is in a share is in any larger one, too.
+-- Here and nowhere else: callable_version (inference/versions.py) looks it up by this, and admission confirms it by this.
+CREATE OR REPLACE FUNCTION metering_answering_version(
+    p_tenant uuid, p_pinned uuid, p_publisher uuid, p_live uuid, p_canary uuid, p_canary_percent int
+) RETURNS uuid LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF p_tenant IS DISTINCT FROM p_publisher THEN
+        IF p_pinned IS NOT NULL AND EXISTS (SELECT FROM catalog_modelversion WHERE id = p_pinned AND status IN ('READY', 'LIVE')) THEN
+            RETURN p_pinned;
+        END IF;
+        IF p_canary IS NOT NULL AND p_tenant IS NOT NULL
+           AND ('x' || left(encode(sha256(convert_to(p_tenant || '/' || p_canary, 'UTF8')), 'hex'), 8))::bit(32)::bigint % 100 < p_canary_percent
+           AND EXISTS (SELECT FROM catalog_modelversion WHERE id = p_canary AND status IN ('READY', 'LIVE')) THEN
+            RETURN p_canary;
+        END IF;
+    END IF;
+    RETURN p_live;
+END $$;
+
 -- With a role or a reference, the caller goes by what it remembers of its key and of the version: `moved`, ahead of all else,
 -- unless the key still has that role and the reference still names that version to that tenant.
 -- outcome: moved | admitted | replay | in_progress | idempotency_conflict | key_invalid | not_a_member | not_callable
@@ -181,7 +201,10 @@ BEGIN
                    -- The conditions of callable_version (inference/versions.py), with those of is_callable.
                    a.ref IS NULL OR (
                        SELECT publisher.slug || '/' || m.name = a.ref
-                              AND CASE WHEN a.number IS NULL THEN v.status = 'LIVE' ELSE v.number = a.number END
+                              AND CASE WHEN a.number IS NULL
+                                       THEN v.id = metering_answering_version(a.tenant, s.pinned_version_id, m.publisher_id,
+                                                                              m.live_version_id, m.canary_version_id, m.canary_percent)
+                                       ELSE v.number = a.number END
                               AND (m.publisher_id = a.tenant OR m.visibility = 'PUBLIC' OR EXISTS (
                                   SELECT FROM catalog_mlmodelgroupobjectpermission granted
                                     JOIN auth_permission permission ON permission.id = granted.permission_id
