@@ -215,6 +215,11 @@ LINKS: dict[str, Row] = {
     "Model.versions": Row('{ model(ref: "openlab/digits") { versions { edges { node { id } } } } }', EVERYBODY),
     "Model.liveVersion": Row('{ model(ref: "openlab/digits") { liveVersion { id } } }', EVERYBODY),
     "Model.plans": Row('{ model(ref: "openlab/digits") { plans { id } } }', EVERYBODY),
+    "ModelVersion.check": Row(
+        "query ($id: ID!) { node(id: $id) { ... on ModelVersion { check { reason } } } }",
+        (NOTHING, NOTHING, NOTHING, SEES, NOTHING),
+        ids("ModelVersion", "version"),
+    ),
     "Model.publisher": Row('{ model(ref: "openlab/digits") { publisher { id } } }', EVERYBODY),
     "Model.viewerSubscription": Row('{ model(ref: "openlab/digits") { viewerSubscription { id } } }', OWN_TENANT),
     "ModelSubscription.model": Row(
@@ -258,6 +263,8 @@ PLAIN: dict[str, str] = {
     "subscriberCount takenDownAt takedownReason",
     "ModelVersion": "id number status format sha256 sizeBytes releaseNotes createdAt inputs outputs",
     "ArtifactUpload": "id sizeBytes receivedBytes sha256 status url expiresAt",
+    "ModelVersionCheck": "steps reason advice facts",
+    "CheckStep": "name status detail seconds",
     "TensorSpec": "name datatype shape contentType labels example exampleShape",
     "Plan": "id name price unit includedUnits overagePrice requestsPerSecond burst maxConcurrency maxTokensPerCall",
     "Money": "amount currency",
