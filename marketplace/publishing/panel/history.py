@@ -5,9 +5,8 @@ from datetime import datetime
 
 from django.utils.translation import gettext as _
 
-from marketplace.catalog.models import MLModel, ReleaseEvent, ReleaseEventKind
+from marketplace.catalog.models import GONE_LIVE, MLModel, ReleaseEvent
 
-GONE_LIVE = (ReleaseEventKind.RELEASED, ReleaseEventKind.PROMOTED, ReleaseEventKind.ROLLED_BACK)
 MOST = 50
 
 
