@@ -3,7 +3,7 @@
 _ERRORS = """errors {
       code message path
       ... on RateLimited { retryAfterMs }
-      ... on ModelUnavailable { retryAfterMs }
+      ... on ModelUnavailable { retryMaybeAfterMs: retryAfterMs }
     }"""
 
 CREATE_UPLOAD = f"""mutation CreateUpload($input: CreateUploadInput!) {{

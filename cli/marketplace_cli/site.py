@@ -163,6 +163,7 @@ def _retry_after_ms(data: Mapping[str, Any]) -> Optional[float]:
     """Of a mutation that was put off (RateLimited, ModelUnavailable), and may be sent again."""
     for payload in data.values():
         for problem in (payload or {}).get("errors", []):
-            if problem.get("retryAfterMs") is not None:
-                return float(problem["retryAfterMs"])
+            wait = problem.get("retryAfterMs", problem.get("retryMaybeAfterMs"))
+            if wait is not None:
+                return float(wait)
     return None

@@ -42,7 +42,7 @@ def upload(site: Site, path: Path, told: Told) -> str:
         id, url = begun
         offset = _received(site, url)
     if begun is None or offset is None:
-        made = site.act(documents.CREATE_UPLOAD, sizeBytes=str(size), sha256=sha256)["upload"]
+        made = site.act(documents.CREATE_UPLOAD, sizeBytes=size, sha256=sha256)["upload"]
         # By the address that was given: the marketplace may be known by others too.
         id, url, offset = made["id"], site.at(made["url"]), int(made["receivedBytes"])
         if made["status"] == "COMPLETE":

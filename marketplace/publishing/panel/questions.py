@@ -2,10 +2,11 @@
 
 import json
 from datetime import UTC, datetime, time
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.core.validators import MinValueValidator
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -88,7 +89,13 @@ class ShareQuestion(Question):
         super().__init__(row, data, files)
         now = getattr(row.model, f"{self.kind}_percent")
         is_it = getattr(row.model, f"{self.kind}_version_id") == row.pk
-        self.fields["percent"].initial = now if is_it else 10
+        percent = cast(forms.IntegerField, self.fields["percent"])
+        percent.initial = now if is_it else 10
+        if not is_it:
+            # 0 would end another version's share.
+            percent.min_value = 1
+            percent.validators.append(MinValueValidator(1))
+            percent.widget.attrs["min"] = 1
 
 
 class CanaryQuestion(ShareQuestion):

@@ -17,7 +17,10 @@ STEPS: dict[str, Promise] = {
     "convert": gettext_lazy("Converted to ONNX"),
     "parse": gettext_lazy("The graph is sound"),
     "operators": gettext_lazy("Operators that may be used"),
+    "sizes": gettext_lazy("Its tensors fit into memory"),
     "signature": gettext_lazy("What it takes and gives"),
+    "load": gettext_lazy("The runtime loads it"),
+    "ensemble": gettext_lazy("Its models fit together"),
     "trial": gettext_lazy("A trial run"),
 }
 # What is told of a step: a word, and the colour and the symbol of its label.

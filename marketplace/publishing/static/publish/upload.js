@@ -52,7 +52,7 @@
   async function create(file) {
     const answer = await request("POST", form.dataset.graphql, {
       headers: { "Content-Type": "application/json", Accept: "application/json" },
-      body: JSON.stringify({ query: CREATE, variables: { input: { sizeBytes: String(file.size) } } }),
+      body: JSON.stringify({ query: CREATE, variables: { input: { sizeBytes: file.size } } }),
     });
     let made;
     try { made = JSON.parse(answer.responseText); } catch { throw new Refused(said(words.odd, answer.status)); }
