@@ -133,11 +133,14 @@ class TestVersions:
         browser = house.browser("owner")
         shown = {
             version.status: [
-                button["title"] for button in browser.get(f"{VERSIONS}{version.pk}/change/").context["actions_detail"]
+                button.title for button in browser.get(f"{VERSIONS}{version.pk}/change/").context["controls"]
             ]
             for version in (house.live, house.version)
         }
-        assert shown == {"LIVE": [], "READY": ["Release", "Retire"]}
+        assert shown == {
+            "LIVE": ["Describe", "Deprecate"],
+            "READY": ["Release", "Canary", "Shadow", "Describe", "Deprecate", "Retire"],
+        }
 
     def test_another_publisher_releases_nothing(self, house: House) -> None:
         browser = house.browser("other publisher")
