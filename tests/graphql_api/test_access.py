@@ -184,6 +184,13 @@ MUTATIONS: dict[str, Row] = {
         "mutation { createUpload(input: {sizeBytes: 10}) { upload { id } errors { code } } }",
         (DENIED, DENIED, DENIED, SEES, SIGN_IN),
     ),
+    "completeUpload": Row(
+        """mutation ($id: ID!) {
+          completeUpload(input: {upload: $id, etags: ["x"]}) { upload { id } errors { code } }
+        }""",
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, INVALID, SIGN_IN),
+        ids("ArtifactUpload", "upload"),
+    ),
     "createModelVersion": Row(
         """mutation ($id: ID!) {
           createModelVersion(input: {model: "openlab/secret", upload: $id}) { modelVersion { id } errors { code } }
@@ -395,6 +402,10 @@ PLAIN: dict[str, str] = {
     "ArtifactUpload": "id sizeBytes receivedBytes sha256 status url expiresAt",
     "ModelVersionCheck": "steps reason advice facts",
     "CheckStep": "name status detail seconds",
+    "subscriberCount",
+    "ModelVersion": "id number status format sha256 sizeBytes releaseNotes createdAt inputs outputs",
+    "ArtifactUpload": "id sizeBytes receivedBytes sha256 status url expiresAt parts",
+    "UploadPart": "number offset sizeBytes url",
     "TensorSpec": "name datatype shape contentType labels example exampleShape",
     "Plan": "id name price unit includedUnits overagePrice requestsPerSecond burst maxConcurrency maxTokensPerCall "
     "successorFrom",
