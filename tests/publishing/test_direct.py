@@ -148,14 +148,12 @@ def test_a_process_that_died_before_it_said_so_is_no_loss(
     assert store().exists(SHA256)
 
 
-@pytest.mark.parametrize(
-    "wrong", [[], ["one"], ["one", ""], ["one", "x" * 129], ["one", "two"], ["one", "two", "three"]]
-)
-def test_etags_of_other_parts_are_refused(owner: Principal, upload: Upload, wrong: list[str]) -> None:
+def test_etags_of_other_parts_are_refused(owner: Principal, upload: Upload) -> None:
     put(upload)
-    with pytest.raises(ValidationProblem) as problem:
-        direct.finish(owner, upload_id=upload.pk, etags=wrong)
-    assert problem.value.path == "input.etags"
+    for wrong in ([], [""], ["x" * 129], ["one"], ["one", "two"]):
+        with pytest.raises(ValidationProblem) as problem:
+            direct.finish(owner, upload_id=upload.pk, etags=wrong)
+        assert problem.value.path == "input.etags"
 
 
 def test_a_part_that_is_missing_is_asked_for(owner: Principal, upload: Upload) -> None:
