@@ -1,4 +1,4 @@
-"""The ONNX project's backend tests (onnx.backend.test, node cases): models with inputs, expected outputs, tolerances."""
+"""The ONNX project's backend tests (onnx.backend.test, node cases): models with inputs, outputs and tolerances."""
 
 import base64
 import functools
