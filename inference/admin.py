@@ -47,6 +47,7 @@ CACHED = _count("cached", gettext_lazy("From cache"))
 FAILED = _count("failed", gettext_lazy("Failed"))
 SETTLED = _count("settled", gettext_lazy("Settled"))
 IN_FLIGHT = _count("in_flight", gettext_lazy("In flight"))
+SHADOWED = _count("shadowed", gettext_lazy("As a shadow"))
 LOST = _count("uncounted", gettext_lazy("Lost"))
 
 
@@ -66,6 +67,7 @@ class UsageReconciliationAdmin(ReadOnlyAdmin):
         SETTLED,
         "by_reason",
         IN_FLIGHT,
+        SHADOWED,
         LOST,
         "since",
         "checked_at",

@@ -27,6 +27,7 @@ from marketplace.subscriptions.models import TOKEN_COUNT, MeteredUnit
 
 from . import dispatch
 from .records import looked_up
+from .shadows import Answered, mirror
 from .signatures import signature_of
 from .tensors import InferenceRequest, RawTensor, Tensor, digest, pack, packed_digest, read_request, unpack
 from .versions import callable_version, endpoints_of, hinted_version
@@ -109,7 +110,9 @@ async def invoke(
             answer_digest=packed_digest(answer),
         )
     )
-    return call.delivered(answer, units, latency_ms)
+    done = call.delivered(answer, units, latency_ms)
+    mirror(Answered(hold_id, done.version, call.request, answer, latency_ms))
+    return done
 
 
 async def stream(
