@@ -37,9 +37,11 @@ async def load(endpoint: str, wanted: Wanted, *, when_ready: Callable[[], None])
     started = time.monotonic()
     try:
         await _load(endpoint, version)
-    except (MarketplaceError, OSError, ValueError) as error:
-        log.warning("%s did not load on %s: %s", version.triton_name, endpoint, error)
-        await sync_to_async(_failed)(row, str(error))
+    except Exception as error:  # whatever it is, the version's publisher has to see that there is something
+        expected = isinstance(error, MarketplaceError | OSError | ValueError)
+        log.warning("%s did not load on %s: %s", version.triton_name, endpoint, error, exc_info=not expected)
+        reason = gateway.readable(str(error)) if expected else _("Something unexpected: the operator has been told.")
+        await sync_to_async(_failed)(row, reason)
         return
     row.load_seconds = time.monotonic() - started
     processes = (await asyncio.to_thread(stubs.running, endpoint) or {}).get(row.name)

@@ -44,7 +44,7 @@ MB = 10**6
 class Lab:
     """openlab, which calls its own models, `openlab/<name>`."""
 
-    def __init__(self, objects: Path) -> None:
+    def __init__(self) -> None:
         self.tenant = factories.tenant("openlab", is_publisher=True)
         self.owner = factories.principal(self.tenant)
         self.artefact = dict(zip(("sha256", "size_bytes"), store().put(graphs.add()), strict=True))
@@ -71,7 +71,7 @@ class Lab:
 @pytest_asyncio.fixture
 async def lab(settings: Settings, tmp_path: Path, transactional_db: None) -> Lab:
     settings.OBJECTS_DIR = tmp_path
-    return await sync_to_async(Lab)(tmp_path)
+    return await sync_to_async(Lab)()
 
 
 @pytest_asyncio.fixture
@@ -180,6 +180,18 @@ class TestRounds:
         await deployment.reconcile()
 
         assert len(server.loads) == 2
+
+    async def test_an_artefact_that_is_missing_is_told_without_our_folders(
+        self, lab: Lab, server: Standin, tmp_path: Path
+    ) -> None:
+        await lab.version("add", sha256="ab" * 32)
+
+        await deployment.reconcile()
+
+        row = await Deployment.objects.aget()
+        assert row.status == "FAILED"
+        assert "No such file" in row.error
+        assert str(tmp_path) not in row.error
 
     async def test_what_a_server_forgot_is_loaded_again(self, lab: Lab, server: Standin) -> None:
         versions = {(await lab.version(name)).triton_name for name in ("one", "two", "three")}

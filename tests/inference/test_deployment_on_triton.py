@@ -14,12 +14,13 @@ from asgiref.sync import sync_to_async
 from pytest_django import Settings
 
 from graphql_api.nodes import global_id
-from inference import artifacts, deployment, gateway, repository
+from inference import deployment, gateway, repository
 from inference.formats import read_signature
 from inference.invocation import Invocation, invoke
 from inference.models import Deployment
 from inference.tensors import RawTensor
 from marketplace.catalog.models import Direction, ModelVersion
+from marketplace.objects import store
 from marketplace.publishing.versions import Tensor, add_version
 from tests import factories
 from tests.graphql_api.caller import Caller
@@ -41,15 +42,14 @@ mutation ($input: ConfigureModelVersionInput!) {
 class Lab:
     """openlab, which calls its own models, `openlab/<name>`."""
 
-    def __init__(self, objects: Path) -> None:
-        self.objects = objects
+    def __init__(self) -> None:
         self.tenant = factories.tenant("openlab", is_publisher=True)
         self.owner = factories.principal(self.tenant)
         self.caller = Caller(user=factories.member(self.tenant))
 
     async def version(self, artifact: bytes, name: str, **fields: Any) -> ModelVersion:
         def make() -> ModelVersion:
-            sha256, size = artifacts.put(self.objects, artifact)
+            sha256, size = store().put(artifact)
             signature = read_signature(artifact)
             version = add_version(
                 self.owner,
@@ -92,7 +92,7 @@ class Lab:
 @pytest_asyncio.fixture
 async def lab(settings: Settings, tmp_path: Path, transactional_db: None) -> AsyncIterator[Lab]:
     settings.OBJECTS_DIR = tmp_path / "objects"
-    yield await sync_to_async(Lab)(settings.OBJECTS_DIR)
+    yield await sync_to_async(Lab)()
     await ModelVersion.objects.aupdate(status="RETIRED")
     await deployment.reconcile()
 
