@@ -29,6 +29,7 @@ from .metering import Invocation
 from .nodes import parse_global_id
 from .plans import PlansMutation
 from .publishing import PublishingMutation
+from .requests import ModelSubscriptionRequest, RequestsMutation
 from .scalars import SCALARS
 from .subscriptions import ModelSubscription, Plan, SubscriptionsMutation
 from .tenants import ApiKey, Tenant, TenantsMutation, TenantsQuery, User
@@ -45,6 +46,10 @@ NODES: dict[str, tuple[type, Rows]] = {
     "ModelVersion": (ModelVersion, catalog.ModelVersion.objects.visible_to),
     "Plan": (Plan, subscriptions.Plan.objects.visible_to),
     "ModelSubscription": (ModelSubscription, subscriptions.ModelSubscription.objects.visible_to),
+    "ModelSubscriptionRequest": (
+        ModelSubscriptionRequest,
+        subscriptions.ModelSubscriptionRequest.objects.visible_to_either,
+    ),
     "Invocation": (Invocation, metering.Hold.objects.visible_to),
 }
 
@@ -82,7 +87,13 @@ class Query(NodeQuery, TenantsQuery, CatalogQuery):
 
 @strawberry.type
 class Mutation(
-    SubscriptionsMutation, TenantsMutation, BudgetsMutation, PublishingMutation, PlansMutation, InvocationMutation
+    SubscriptionsMutation,
+    TenantsMutation,
+    BudgetsMutation,
+    PublishingMutation,
+    PlansMutation,
+    RequestsMutation,
+    InvocationMutation,
 ):
     pass
 

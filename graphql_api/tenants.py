@@ -25,6 +25,7 @@ from .errors import Problem
 from .metering import LATEST_FIRST, Budget, Invocation
 from .mutation import expected_failures
 from .nodes import ByPrimaryKey, primary_key
+from .requests import NEWEST_REQUEST_FIRST, ModelSubscriptionRequest
 from .subscriptions import NEWEST_CONTRACT_FIRST, ModelSubscription
 
 strawberry.enum(TenantRole)
@@ -65,6 +66,12 @@ class Tenant(ByPrimaryKey, relay.Node):
         NEWEST_CONTRACT_FIRST,
         lambda tenant, principal: _own(subscriptions.ModelSubscription.objects, tenant, principal),
         "Cancelled ones as well, newest first.",
+    )
+    model_subscription_requests = own(
+        Connection[ModelSubscriptionRequest],
+        NEWEST_REQUEST_FIRST,
+        lambda tenant, principal: _own(subscriptions.ModelSubscriptionRequest.objects, tenant, principal),
+        "For plans that are given on request: decided ones as well, newest first.",
     )
     api_keys = own(
         Connection[ApiKey],

@@ -16,6 +16,7 @@ from marketplace.catalog.queries import visible_models
 from marketplace.tenants.models import Tenant
 
 MAX_UNITS = Decimal("1e15")
+MAX_MESSAGE = 2000
 # The output by which a model says how many tokens a call took: integers, one for each text or all in one.
 TOKEN_COUNT = "token_count"  # noqa: S105  (a tensor's name)
 
@@ -123,6 +124,11 @@ class Plan(models.Model):
         validators=[MinValueValidator(1)],
         help_text=_("For plans by token: as many are set aside while a call runs, and no call is charged more."),
     )
+    requires_approval = models.BooleanField(
+        _("on request"),
+        default=False,
+        help_text=_("Tenants ask for it, and you decide. Who is on it already is not asked again."),
+    )
     position = models.PositiveSmallIntegerField(_("position"), default=0)
     hidden_at = models.DateTimeField(_("hidden"), null=True, blank=True, editable=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
@@ -214,6 +220,63 @@ class ModelSubscription(models.Model):
         indexes = [
             models.Index(fields=["tenant", "-created_at", "-id"], name="subscription_by_tenant"),
             models.Index(fields=["model", "-created_at", "-id"], name="subscription_by_model"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.tenant} · {self.model} · {self.plan}"
+
+
+class RequestStatus(models.TextChoices):
+    PENDING = "PENDING", _("Waiting")
+    APPROVED = "APPROVED", _("Approved")
+    DECLINED = "DECLINED", _("Declined")
+    WITHDRAWN = "WITHDRAWN", _("Withdrawn")
+
+
+class ModelSubscriptionRequestQuerySet(models.QuerySet["ModelSubscriptionRequest"]):
+    def visible_to(self, principal: Principal) -> "ModelSubscriptionRequestQuerySet":
+        """What the tenant has asked for. The publisher sees who asks through `of_publisher`."""
+        return self.filter(tenant_id=principal.tenant_id) if principal.tenant_id else self.none()
+
+    def of_publisher(self, principal: Principal) -> "ModelSubscriptionRequestQuerySet":
+        return self.filter(model__publisher_id=principal.tenant_id) if principal.tenant_id else self.none()
+
+    def visible_to_either(self, principal: Principal) -> "ModelSubscriptionRequestQuerySet":
+        return self.visible_to(principal) | self.of_publisher(principal)
+
+    def pending(self) -> "ModelSubscriptionRequestQuerySet":
+        return self.filter(status=RequestStatus.PENDING)
+
+
+class ModelSubscriptionRequest(models.Model):
+    """A tenant's wish for a plan that its publisher gives on request. At most one of a tenant waits for each model."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid7, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="model_subscription_requests")
+    model = models.ForeignKey(MLModel, on_delete=models.CASCADE, related_name="model_subscription_requests")
+    plan = models.ForeignKey(Plan, on_delete=models.RESTRICT, related_name="model_subscription_requests")
+    status = models.CharField(
+        _("status"), max_length=9, choices=RequestStatus.choices, default=RequestStatus.PENDING, editable=False
+    )
+    message = models.TextField(_("message"), blank=True, max_length=MAX_MESSAGE)
+    # The publisher's, for the tenant to read.
+    reason = models.TextField(_("reason"), blank=True, max_length=MAX_MESSAGE)
+    created_at = models.DateTimeField(_("asked"), default=timezone.now, editable=False)
+    decided_at = models.DateTimeField(_("decided"), null=True, editable=False)
+
+    objects = ModelSubscriptionRequestQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("subscription request")
+        verbose_name_plural = _("subscription requests")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "model"], condition=Q(status="PENDING"), name="one_request_waits_per_tenant_and_model"
+            )
+        ]
+        indexes = [
+            models.Index(fields=["tenant", "-id"], name="request_by_tenant"),
+            models.Index(fields=["model", "-id"], name="request_by_model"),
         ]
 
     def __str__(self) -> str:

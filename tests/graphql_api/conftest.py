@@ -9,6 +9,7 @@ from django.utils import timezone
 from marketplace.access import TenantRole
 from marketplace.catalog.models import Visibility
 from marketplace.metering.models import Budget
+from marketplace.subscriptions.models import ModelSubscriptionRequest
 from marketplace.tenants.models import ApiKey
 from tests import factories
 from tests.graphql_api.caller import Caller
@@ -39,6 +40,9 @@ class Marketplace:
         self.secret_plan = factories.plan(self.secret)
         factories.grant(self.secret, self.acme)
         self.subscription = factories.subscription(self.acme, self.plan)
+        self.request = ModelSubscriptionRequest.objects.create(
+            tenant=self.acme, model=self.secret, plan=self.secret_plan, message="For our scanner."
+        )
         self.invocation = factories.hold(self.acme, self.version)
         self.key = factories.api_key_row(self.acme, name="production")
         self.cap = Budget.objects.create(tenant=self.acme, amount=10, currency="USD")

@@ -66,6 +66,9 @@ NODES: dict[str, Row] = {
     "Plan": Row(NODE, EVERYBODY, ids("Plan", "plan")),
     "private Plan": Row(NODE, (SEES, SEES, NOTHING, SEES, NOTHING), ids("Plan", "secret_plan")),
     "ModelSubscription": Row(NODE, OWN_TENANT, ids("ModelSubscription", "subscription")),
+    "ModelSubscriptionRequest": Row(
+        NODE, (SEES, SEES, NOTHING, SEES, NOTHING), ids("ModelSubscriptionRequest", "request")
+    ),
     "Invocation": Row(NODE, OWN_TENANT, ids("Invocation", "invocation")),
 }
 
@@ -108,6 +111,33 @@ MUTATIONS: dict[str, Row] = {
         }""",
         (SEES, DENIED, NOT_FOUND, NOT_FOUND, SIGN_IN),
         ids("ModelSubscription", "subscription"),
+    ),
+    "withdrawModelSubscriptionRequest": Row(
+        """mutation ($id: ID!) {
+          withdrawModelSubscriptionRequest(input: {modelSubscriptionRequest: $id}) {
+            modelSubscriptionRequest { id } errors { code }
+          }
+        }""",
+        (SEES, DENIED, NOT_FOUND, NOT_FOUND, SIGN_IN),
+        ids("ModelSubscriptionRequest", "request"),
+    ),
+    "approveModelSubscriptionRequest": Row(
+        """mutation ($id: ID!) {
+          approveModelSubscriptionRequest(input: {modelSubscriptionRequest: $id}) {
+            modelSubscriptionRequest { id } errors { code }
+          }
+        }""",
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
+        ids("ModelSubscriptionRequest", "request"),
+    ),
+    "declineModelSubscriptionRequest": Row(
+        """mutation ($id: ID!) {
+          declineModelSubscriptionRequest(input: {modelSubscriptionRequest: $id, reason: "No."}) {
+            modelSubscriptionRequest { id } errors { code }
+          }
+        }""",
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
+        ids("ModelSubscriptionRequest", "request"),
     ),
     "createApiKey": Row(
         'mutation { createApiKey(input: {name: "ci"}) { apiKey { id } errors { code } } }',
@@ -232,6 +262,22 @@ LINKS: dict[str, Row] = {
     "Model.liveVersion": Row('{ model(ref: "openlab/digits") { liveVersion { id } } }', EVERYBODY),
     "Model.plans": Row('{ model(ref: "openlab/digits") { plans { id } } }', EVERYBODY),
     "Model.publisher": Row('{ model(ref: "openlab/digits") { publisher { id } } }', EVERYBODY),
+    "Model.viewerRequest": Row('{ model(ref: "openlab/secret") { viewerRequest { id } } }', OWN_TENANT),
+    "Model.subscriptionRequests": Row(
+        '{ model(ref: "openlab/secret") { subscriptionRequests { edges { node { id } } } } }',
+        (NOTHING, NOTHING, NOTHING, SEES, NOTHING),
+    ),
+    "Tenant.modelSubscriptionRequests": Row(VIEWER % "modelSubscriptionRequests", OWN_TENANT),
+    "ModelSubscriptionRequest.model": Row(
+        "query ($id: ID!) { node(id: $id) { ... on ModelSubscriptionRequest { model { id } } } }",
+        (SEES, SEES, NOTHING, SEES, NOTHING),
+        ids("ModelSubscriptionRequest", "request"),
+    ),
+    "ModelSubscriptionRequest.plan": Row(
+        "query ($id: ID!) { node(id: $id) { ... on ModelSubscriptionRequest { plan { id } } } }",
+        (SEES, SEES, NOTHING, SEES, NOTHING),
+        ids("ModelSubscriptionRequest", "request"),
+    ),
     "Model.viewerSubscription": Row('{ model(ref: "openlab/digits") { viewerSubscription { id } } }', OWN_TENANT),
     "ModelSubscription.model": Row(
         "query ($id: ID!) { node(id: $id) { ... on ModelSubscription { model { id } } } }",
@@ -285,9 +331,10 @@ PLAIN: dict[str, str] = {
     "ModelVersion": "id number status format sha256 sizeBytes releaseNotes createdAt inputs outputs",
     "TensorSpec": "name datatype shape contentType labels example exampleShape",
     "Plan": "id name price unit includedUnits overagePrice requestsPerSecond burst maxConcurrency maxTokensPerCall "
-    "successorFrom",
+    "successorFrom requiresApproval",
     "Money": "amount currency",
     "ModelSubscription": "id status createdAt nextPlanFrom",
+    "ModelSubscriptionRequest": "id status message reason createdAt decidedAt tenantSlug tenantName",
     "Budget": "amount spending",
     "Spending": "periodStart periodEnd limit settled held remaining",
     "Quota": "periodStart periodEnd limit settled held remaining",

@@ -9,6 +9,7 @@ from inference.models import Deployment, UsageReconciliation
 from marketplace.access import TenantRole
 from marketplace.catalog.models import MLModelGroupObjectPermission, ModelVersionStatus, ReleaseEvent, Visibility
 from marketplace.metering.models import Budget, LedgerEntry, Quota, Spending
+from marketplace.subscriptions.models import ModelSubscriptionRequest
 from tests import factories
 
 
@@ -32,6 +33,9 @@ class House:
         self.plan = factories.plan(self.model, name="Free")
         self.subscription = factories.subscription(self.acme, self.plan)
         self.event = ReleaseEvent.objects.create(model=self.model, version=self.live, kind="RELEASED")
+        self.request = ModelSubscriptionRequest.objects.create(
+            tenant=self.acme, model=self.model, plan=self.plan, message="For our scanner."
+        )
         self.private = factories.model(self.openlab, "secret", visibility=Visibility.PRIVATE)
         factories.grant(self.private, self.acme)
         self.grant = MLModelGroupObjectPermission.objects.get()

@@ -44,6 +44,7 @@ PANEL = {
     "catalog.mlmodelgroupobjectpermission": Pages("grant", add=200, delete=200),
     "subscriptions.plan": Pages("plan", add=200, buttons={"take_back": 200, "hide": 200, "offer": 200}),
     "subscriptions.modelsubscription": Pages("subscription"),
+    "subscriptions.modelsubscriptionrequest": Pages("request", buttons={"approve": 200, "decline": 200}),
 }
 
 ADMIN = {
@@ -56,6 +57,7 @@ ADMIN = {
     "catalog.modelversion": Pages("version"),
     "subscriptions.plan": Pages("plan"),
     "subscriptions.modelsubscription": Pages("subscription"),
+    "subscriptions.modelsubscriptionrequest": Pages("request"),
     "metering.quota": Pages("quota"),
     "metering.budget": Pages("budget"),
     "metering.spending": Pages("spending"),
@@ -169,7 +171,7 @@ def test_lists_show_only_one_s_own(house: House) -> None:
         page = f"/publish/catalog/{path}"
         assert house.browser("owner").get(page).context["cl"].result_count > 0
         assert house.browser("other publisher").get(page).context["cl"].result_count == 0
-    for path in ("plan/", "modelsubscription/"):
+    for path in ("plan/", "modelsubscription/", "modelsubscriptionrequest/"):
         page = f"/publish/subscriptions/{path}"
         assert house.browser("owner").get(page).context["cl"].result_count == 1
         assert house.browser("other publisher").get(page).context["cl"].result_count == 0
