@@ -20,6 +20,7 @@ from .cards import rendered
 from .connections import Connection, Order, Page, own, paginate, related
 from .context import Info
 from .nodes import ByPrimaryKey
+from .revenue import DESCRIPTION, Usage, model_usage, publisher_usage
 from .scalars import BigInt
 from .searching import NEWEST_FIRST, Facets, ModelFilter, ModelOrder, ModelSearch
 
@@ -128,6 +129,8 @@ class Model(ByPrimaryKey, relay.Node):
         description="Those the caller may see, newest first: a publisher its drafts, others what was released.",
     )
 
+    usage: Usage | None = strawberry_django.field(resolver=model_usage, only=["publisher_id"], description=DESCRIPTION)
+
     @strawberry_django.field(
         only=["name", "publisher__slug"], select_related=["publisher"], description="publisher/name, as in acme/digits."
     )
@@ -212,6 +215,7 @@ class Publisher(ByPrimaryKey, relay.Node):
         visible=MLModel.objects.visible_to,
         description="Those the caller may see, newest first.",
     )
+    usage: Usage | None = strawberry_django.field(resolver=publisher_usage, description=DESCRIPTION)
 
 
 @strawberry.type

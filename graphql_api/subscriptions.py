@@ -18,17 +18,13 @@ from .catalog import Model
 from .connections import Order
 from .context import Info
 from .errors import Problem
-from .metering import Money, Quota
+from .metering import Quota
+from .money import Money
 from .mutation import expected_failures
 from .nodes import ByPrimaryKey, primary_key
 from .requests import ModelSubscriptionRequest, rows_of
 
 strawberry.enum(ModelSubscriptionStatus)
-strawberry.enum(
-    MeteredUnit,
-    description="What one unit is: a call, an element of its input tensors (all together), a second that the model "
-    "took, or a token as the model counts them in its output token_count.",
-)
 
 NEWEST_CONTRACT_FIRST = Order("subscribed", ("created_at", "id"))
 

@@ -1,13 +1,17 @@
 """What the worker does: keep Triton as the database wants it, give back what nobody settled, say that it lives."""
 
+import logging
+
 from celery import shared_task
 from django.db import connection, transaction
 from django.utils import timezone
 
 from marketplace.metering.models import StoredAnswer
 
-from . import deployment, reconciliation
+from . import deployment, reconciliation, usage
 from .models import Heartbeat
+
+log = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 1000
 
@@ -20,6 +24,18 @@ def reconcile() -> None:
 @shared_task  # type: ignore[untyped-decorator]
 def reconcile_usage() -> None:
     reconciliation.reconcile()
+
+
+@shared_task  # type: ignore[untyped-decorator]
+def count_usage() -> None:
+    usage.count()
+
+
+@shared_task  # type: ignore[untyped-decorator]
+def check_usage() -> None:
+    """Says at ERROR where publishers' figures and the ledger are not the same."""
+    for difference in usage.differences():
+        log.error("%s", difference)
 
 
 @shared_task  # type: ignore[untyped-decorator]

@@ -281,3 +281,36 @@ class ModelSubscriptionRequest(models.Model):
 
     def __str__(self) -> str:
         return f"{self.tenant} · {self.model} · {self.plan}"
+
+
+class DailyUsage(models.Model):
+    """What a tenant's calls of a model on one plan came to on one day, UTC: the sum of the ledger's publisher entries.
+
+    Counted on from the ledger (inference/usage.py), so a minute or two behind it; a refund counts on its own day.
+    `plan` is null for a publisher's calls of its own models.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    model = models.ForeignKey(MLModel, on_delete=models.CASCADE, related_name="daily_usage", db_index=False)
+    plan = models.ForeignKey(Plan, on_delete=models.CASCADE, null=True, related_name="+", db_index=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", db_index=False)
+    day = models.DateField(_("day (UTC)"))
+    currency = models.CharField(_("currency"), max_length=3)
+    calls = models.BigIntegerField(_("calls"))
+    units = models.DecimalField(_("units"), **UNITS)
+    # For what went past the included units.
+    amount = models.DecimalField(_("revenue"), **MONEY)
+
+    class Meta:
+        verbose_name = _("daily usage")
+        verbose_name_plural = _("usage and revenue")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["model", "day", "tenant", "plan", "currency"],
+                nulls_distinct=False,
+                name="one_usage_per_model_day_tenant_and_plan",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.day}: {self.model}, {self.tenant}"

@@ -1,6 +1,8 @@
 """A small marketplace: openlab publishes, acme has subscribed, globex has not."""
 
 from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ from django.utils import timezone
 from marketplace.access import TenantRole
 from marketplace.catalog.models import Visibility
 from marketplace.metering.models import Budget
-from marketplace.subscriptions.models import ModelSubscriptionRequest
+from marketplace.subscriptions.models import DailyUsage, ModelSubscriptionRequest
 from marketplace.tenants.models import ApiKey
 from tests import factories
 from tests.graphql_api.caller import Caller
@@ -42,6 +44,10 @@ class Marketplace:
         self.subscription = factories.subscription(self.acme, self.plan)
         self.request = ModelSubscriptionRequest.objects.create(
             tenant=self.acme, model=self.secret, plan=self.secret_plan, message="For our scanner."
+        )
+        DailyUsage.objects.create(
+            **{"model": self.model, "plan": self.plan, "tenant": self.acme, "day": date(2026, 3, 2)},
+            **{"currency": "USD", "calls": 3, "units": 3, "amount": Decimal("0.25")},
         )
         self.invocation = factories.hold(self.acme, self.version)
         self.key = factories.api_key_row(self.acme, name="production")

@@ -262,6 +262,28 @@ LINKS: dict[str, Row] = {
     "Model.liveVersion": Row('{ model(ref: "openlab/digits") { liveVersion { id } } }', EVERYBODY),
     "Model.plans": Row('{ model(ref: "openlab/digits") { plans { id } } }', EVERYBODY),
     "Model.publisher": Row('{ model(ref: "openlab/digits") { publisher { id } } }', EVERYBODY),
+    "Model.usage": Row(
+        """{ model(ref: "openlab/digits") { usage(from: "2026-03-01", to: "2026-03-31") {
+          days { calls } tenants { tenantSlug }
+        } } }""",
+        (NOTHING, NOTHING, NOTHING, SEES, NOTHING),
+    ),
+    "Publisher.usage": Row(
+        """{ publisher(slug: "openlab") { usage(from: "2026-03-01", to: "2026-03-31") { days { calls } } } }""",
+        (NOTHING, NOTHING, NOTHING, SEES, NOTHING),
+    ),
+    "PlanUsage.plan": Row(
+        """{ model(ref: "openlab/digits") { usage(from: "2026-03-01", to: "2026-03-31") {
+          plans { plan { id name price { amount } successor { id } } }
+        } } }""",
+        (NOTHING, NOTHING, NOTHING, SEES, NOTHING),
+    ),
+    "ModelUsage.model": Row(
+        """{ publisher(slug: "openlab") { usage(from: "2026-03-01", to: "2026-03-31") {
+          models { model { id ref publisher { slug } liveVersion { number } } }
+        } } }""",
+        (NOTHING, NOTHING, NOTHING, SEES, NOTHING),
+    ),
     "Model.viewerRequest": Row('{ model(ref: "openlab/secret") { viewerRequest { id } } }', OWN_TENANT),
     "Model.subscriptionRequests": Row(
         '{ model(ref: "openlab/secret") { subscriptionRequests { edges { node { id } } } } }',
@@ -335,6 +357,11 @@ PLAIN: dict[str, str] = {
     "Money": "amount currency",
     "ModelSubscription": "id status createdAt nextPlanFrom",
     "ModelSubscriptionRequest": "id status message reason createdAt decidedAt tenantSlug tenantName",
+    "Usage": "days plans tenants models countedUntil",
+    "DayUsage": "day calls revenue",
+    "PlanUsage": "calls unit units revenue",
+    "TenantUsage": "tenantSlug tenantName calls revenue",
+    "ModelUsage": "calls revenue",
     "Budget": "amount spending",
     "Spending": "periodStart periodEnd limit settled held remaining",
     "Quota": "periodStart periodEnd limit settled held remaining",

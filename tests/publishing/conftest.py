@@ -1,5 +1,6 @@
 """A publisher, its people and its things; another publisher; a consumer; the operator."""
 
+from datetime import date
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from inference.models import Deployment, UsageReconciliation
 from marketplace.access import TenantRole
 from marketplace.catalog.models import MLModelGroupObjectPermission, ModelVersionStatus, ReleaseEvent, Visibility
 from marketplace.metering.models import Budget, LedgerEntry, Quota, Spending
-from marketplace.subscriptions.models import ModelSubscriptionRequest
+from marketplace.subscriptions.models import DailyUsage, ModelSubscriptionRequest
 from tests import factories
 
 
@@ -35,6 +36,10 @@ class House:
         self.event = ReleaseEvent.objects.create(model=self.model, version=self.live, kind="RELEASED")
         self.request = ModelSubscriptionRequest.objects.create(
             tenant=self.acme, model=self.model, plan=self.plan, message="For our scanner."
+        )
+        self.day = DailyUsage.objects.create(
+            **{"model": self.model, "plan": self.plan, "tenant": self.acme, "day": date(2026, 3, 2)},
+            **{"currency": "USD", "calls": 3, "units": 3, "amount": 0},
         )
         self.private = factories.model(self.openlab, "secret", visibility=Visibility.PRIVATE)
         factories.grant(self.private, self.acme)

@@ -81,6 +81,7 @@ class MLModelAdmin(PanelAdmin):
     search_fields = ("name", "display_name", "summary")
     ordering = ("-pk",)
     empty_state = gettext_lazy("A model is what tenants find in the catalogue. Add one, then its versions and plans.")
+    change_form_after_template = "publish/model_usage.html"
     actions_detail = ("rollback",)
 
     def own(self, principal: Principal) -> models.QuerySet[MLModel]:
