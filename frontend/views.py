@@ -147,6 +147,12 @@ class Usage(Page):
         return window(self.request.GET, ROWS) | {"subscriptionsAfter": self.request.GET.get("subscriptions") or None}
 
 
+class BecomePublisher(Page):
+    name = "become_publisher"
+    members_only = True
+    forms = {"apply": Form("become_publisher", fields("about", "website"), done=_("Asked. The operator decides."))}
+
+
 def new_key(posted: QueryDict) -> dict[str, Any]:
     days = posted.get("days", "")
     lifetime = timedelta(days=int(days)) if days in LIFETIMES and days else None

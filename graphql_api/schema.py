@@ -30,7 +30,9 @@ from .nodes import parse_global_id
 from .plans import PlansMutation
 from .publishing import PublishingMutation
 from .requests import ModelSubscriptionRequest, RequestsMutation
+from .reviews import ReviewsMutation
 from .scalars import SCALARS
+from .sharing import SharingMutation
 from .subscriptions import ModelSubscription, Plan, SubscriptionsMutation
 from .tenants import ApiKey, Tenant, TenantsMutation, TenantsQuery, User
 
@@ -93,6 +95,8 @@ class Mutation(
     PublishingMutation,
     PlansMutation,
     RequestsMutation,
+    ReviewsMutation,
+    SharingMutation,
     InvocationMutation,
 ):
     pass

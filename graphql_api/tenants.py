@@ -26,6 +26,7 @@ from .metering import LATEST_FIRST, Budget, Invocation
 from .mutation import expected_failures
 from .nodes import ByPrimaryKey, primary_key
 from .requests import NEWEST_REQUEST_FIRST, ModelSubscriptionRequest
+from .reviews import PublisherApplication
 from .subscriptions import NEWEST_CONTRACT_FIRST, ModelSubscription
 
 strawberry.enum(TenantRole)
@@ -85,6 +86,13 @@ class Tenant(ByPrimaryKey, relay.Node):
         lambda tenant, principal: _own(metering.Hold.objects, tenant, principal),
         "Latest first.",
     )
+
+    @strawberry_django.field(
+        graphql_type=PublisherApplication | None,
+        description="The last one, and what the operator says to it; null when the tenant never asked.",
+    )
+    def publisher_application(self: Any, info: Info) -> "QuerySet[accounts.PublisherApplication]":
+        return _own(accounts.PublisherApplication.objects.order_by("-id"), self, info.context.principal)
 
     @strawberry_django.field(
         graphql_type=list[Budget],

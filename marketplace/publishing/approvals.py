@@ -9,8 +9,9 @@ from django.utils.translation import gettext as _
 from marketplace.access import Permission, Principal
 from marketplace.catalog.models import MLModel
 from marketplace.errors import NotFound, ValidationProblem
-from marketplace.subscriptions.actions import activate, checked_text
+from marketplace.subscriptions.actions import activate
 from marketplace.subscriptions.models import ModelSubscriptionRequest, Plan, RequestStatus
+from marketplace.texts import checked_text
 
 from .ownership import require_publisher
 
@@ -42,9 +43,7 @@ def decline_request(principal: Principal, *, request_id: UUID, reason: str) -> M
     if request.status == RequestStatus.DECLINED:
         return request
     _require_pending(request)
-    request.reason = checked_text(reason, path="input.reason")
-    if not request.reason:
-        raise ValidationProblem(_("Say why: the tenant reads it."), path="input.reason")
+    request.reason = checked_text(reason, path="input.reason", required=_("Say why: the tenant reads it."))
     return _decided(request, RequestStatus.DECLINED)
 
 

@@ -10,9 +10,9 @@ from django.utils.translation import gettext as _
 from marketplace.access import Permission, Principal, find
 from marketplace.catalog.models import MLModel
 from marketplace.errors import PermissionDenied, ValidationProblem
+from marketplace.texts import checked_text
 
 from .models import (
-    MAX_MESSAGE,
     ModelSubscription,
     ModelSubscriptionRequest,
     ModelSubscriptionStatus,
@@ -111,14 +111,6 @@ def cancel(principal: Principal, *, subscription_id: UUID) -> ModelSubscription:
         subscription.save(update_fields=["status", "cancelled_at"])
         MLModel.objects.filter(pk=subscription.model_id).update(subscriber_count=F("subscriber_count") - 1)
     return subscription
-
-
-def checked_text(text: str, *, path: str) -> str:
-    """What one side tells the other. Raises ValidationProblem for what is too long or cannot be kept."""
-    text = text.strip()
-    if len(text) > MAX_MESSAGE or "\x00" in text:
-        raise ValidationProblem(_("At most %(most)d printable characters.") % {"most": MAX_MESSAGE}, path=path)
-    return text
 
 
 def _offered(principal: Principal, model_ref: str, plan_id: UUID) -> tuple[UUID, Plan]:

@@ -14,9 +14,9 @@ from marketplace.access import Principal
 from marketplace.catalog.models import MLModel
 from marketplace.catalog.queries import visible_models
 from marketplace.tenants.models import Tenant
+from marketplace.texts import MAX_TEXT
 
 MAX_UNITS = Decimal("1e15")
-MAX_MESSAGE = 2000
 # The output by which a model says how many tokens a call took: integers, one for each text or all in one.
 TOKEN_COUNT = "token_count"  # noqa: S105  (a tensor's name)
 
@@ -258,9 +258,9 @@ class ModelSubscriptionRequest(models.Model):
     status = models.CharField(
         _("status"), max_length=9, choices=RequestStatus.choices, default=RequestStatus.PENDING, editable=False
     )
-    message = models.TextField(_("message"), blank=True, max_length=MAX_MESSAGE)
+    message = models.TextField(_("message"), blank=True, max_length=MAX_TEXT)
     # The publisher's, for the tenant to read.
-    reason = models.TextField(_("reason"), blank=True, max_length=MAX_MESSAGE)
+    reason = models.TextField(_("reason"), blank=True, max_length=MAX_TEXT)
     created_at = models.DateTimeField(_("asked"), default=timezone.now, editable=False)
     decided_at = models.DateTimeField(_("decided"), null=True, editable=False)
 

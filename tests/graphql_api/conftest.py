@@ -12,7 +12,7 @@ from marketplace.access import TenantRole
 from marketplace.catalog.models import Visibility
 from marketplace.metering.models import Budget
 from marketplace.subscriptions.models import DailyUsage, ModelSubscriptionRequest
-from marketplace.tenants.models import ApiKey
+from marketplace.tenants.models import ApiKey, PublisherApplication
 from tests import factories
 from tests.graphql_api.caller import Caller
 
@@ -49,6 +49,7 @@ class Marketplace:
             **{"model": self.model, "plan": self.plan, "tenant": self.acme, "day": date(2026, 3, 2)},
             **{"currency": "USD", "calls": 3, "units": 3, "amount": Decimal("0.25")},
         )
+        PublisherApplication.objects.create(tenant=self.acme, about="We make scanners.")
         self.invocation = factories.hold(self.acme, self.version)
         self.key = factories.api_key_row(self.acme, name="production")
         self.cap = Budget.objects.create(tenant=self.acme, amount=10, currency="USD")

@@ -175,6 +175,22 @@ MUTATIONS: dict[str, Row] = {
         (SEES, SEES, NOT_FOUND, NOT_FOUND, SIGN_IN),
         ids("Tenant", "acme"),
     ),
+    "becomePublisher": Row(
+        'mutation { becomePublisher(input: {about: "Scanners."}) { publisherApplication { status } errors { code } } }',
+        (SEES, DENIED, SEES, INVALID, SIGN_IN),
+    ),
+    "shareModel": Row(
+        """mutation {
+          shareModel(input: {model: "openlab/secret", tenant: "globex"}) { model { id } errors { code } }
+        }""",
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
+    ),
+    "unshareModel": Row(
+        """mutation {
+          unshareModel(input: {model: "openlab/secret", tenant: "acme"}) { model { id } errors { code } }
+        }""",
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
+    ),
     "createModel": Row(
         """mutation {
           createModel(input: {name: "letters", displayName: "Letters", summary: "Reads a letter.", license: "MIT"}) {
@@ -252,6 +268,9 @@ LINKS: dict[str, Row] = {
     "Tenant.apiKeys": Row(VIEWER % "apiKeys", OWN_TENANT),
     "Tenant.invocations": Row(VIEWER % "invocations", OWN_TENANT),
     "Tenant.spendingCaps": Row("{ viewer { tenant { spendingCaps { amount { amount } } } } }", OWN_TENANT),
+    "Tenant.publisherApplication": Row(
+        "{ viewer { tenant { publisherApplication { status } } } }", (SEES, SEES, NOTHING, NOTHING, NOTHING)
+    ),
     "ApiKey.budgets": Row(
         "query ($id: ID!) { node(id: $id) { ... on ApiKey { budgets { amount { amount } } } } }",
         OWN_TENANT,
@@ -362,6 +381,7 @@ PLAIN: dict[str, str] = {
     "PlanUsage": "calls unit units revenue",
     "TenantUsage": "tenantSlug tenantName calls revenue",
     "ModelUsage": "calls revenue",
+    "PublisherApplication": "status about website reason createdAt decidedAt",
     "Budget": "amount spending",
     "Spending": "periodStart periodEnd limit settled held remaining",
     "Quota": "periodStart periodEnd limit settled held remaining",

@@ -11,6 +11,7 @@ from marketplace.access import TenantRole
 from marketplace.catalog.models import MLModelGroupObjectPermission, ModelVersionStatus, ReleaseEvent, Visibility
 from marketplace.metering.models import Budget, LedgerEntry, Quota, Spending
 from marketplace.subscriptions.models import DailyUsage, ModelSubscriptionRequest
+from marketplace.tenants.models import PublisherApplication
 from tests import factories
 
 
@@ -66,6 +67,7 @@ class House:
         self.deployment = Deployment.objects.create(version=self.live, endpoint="127.0.0.1:8001")
         self.usage = UsageReconciliation.objects.create(version=self.live, since=now)
         self.key = factories.api_key_row(self.acme)
+        self.application = PublisherApplication.objects.create(tenant=self.acme, about="We make <b>scanners</b>.")
         self.people = {
             "owner": factories.member(self.openlab, TenantRole.OWNER),
             "developer": factories.member(self.openlab, TenantRole.DEVELOPER),

@@ -53,6 +53,7 @@ ADMIN = {
     "tenants.user": Pages("someone"),
     "tenants.membership": Pages("membership", add=200, delete=200),
     "tenants.apikey": Pages("key"),
+    "tenants.publisherapplication": Pages("application", buttons={"approve": 200, "decline": 200}),
     "catalog.mlmodel": Pages("model", buttons={"take_down": 200, "restore": 200}),
     "catalog.releaseevent": Pages("event"),
     "catalog.modelversion": Pages("version"),
