@@ -1,12 +1,8 @@
 """Models, as their publisher tends them."""
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.contrib import admin
-from django.core.files.uploadedfile import UploadedFile
 from django.db import models
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
@@ -17,7 +13,6 @@ from unfold.enums import ActionVariant
 from marketplace.access import Principal
 from marketplace.catalog.models import MLModel, ModelVersion
 from marketplace.publishing import releases, uploads
-from marketplace.publishing.models import Upload
 
 from .controls import ControlledAdmin
 from .forms import MLModelForm
@@ -106,9 +101,10 @@ class MLModelAdmin(ControlledAdmin):
         )
 
     def _submitted(self, request: HttpRequest, model: MLModel, given: dict[str, Any]) -> ModelVersion:
-        principal = principal_of(request)
-        upload_id = given["upload"] or _received(principal, given["file"]).pk
-        return uploads.submit(principal, upload_id=upload_id, model_ref=model.ref, release_notes=given["release_notes"])
+        principal, notes = principal_of(request), given["release_notes"]
+        if given["upload"]:
+            return uploads.submit(principal, upload_id=given["upload"], model_ref=model.ref, release_notes=notes)
+        return uploads.submit_file(principal, content=given["file"], model_ref=model.ref, release_notes=notes)
 
     @action(description=gettext_lazy("Roll back"), url_path="rollback", icon="undo")
     def rollback(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -119,16 +115,3 @@ class MLModelAdmin(ControlledAdmin):
             act=lambda model: releases.rollback(principal_of(request), model_ref=model.ref),
             done=_("The last release is undone."),
         )
-
-
-def _received(principal: Principal, file: "UploadedFile[Any]") -> Upload:
-    """What came in one go, with the form."""
-    upload = uploads.create(principal, size_bytes=file.size or 0)
-    settings.INCOMING_DIR.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=settings.INCOMING_DIR, delete=False) as content:
-        path = Path(content.name)
-        content.writelines(file.chunks())
-    try:
-        return uploads.complete(uploads.keep_piece(upload, uploads.begin_piece(upload), path))
-    finally:
-        path.unlink(missing_ok=True)

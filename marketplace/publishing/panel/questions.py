@@ -42,7 +42,7 @@ class Question(forms.Form):
 class UploadQuestion(Question):
     """Either `upload`, the id of one that has all its bytes (static/publish/upload.js), or a small `file` itself."""
 
-    at: ClassVar[dict[str, str]] = {"input.upload": "file", "input.sizeBytes": "file", "input.sha256": "file"}
+    at: ClassVar[dict[str, str]] = {"input.upload": "file", "input.artifact": "file"}
 
     file = forms.FileField(
         label=gettext_lazy("Artefact"),
