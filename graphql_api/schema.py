@@ -23,6 +23,7 @@ from marketplace.tenants import models as tenants
 from .budgets import BudgetsMutation
 from .catalog import CatalogQuery, Model, ModelVersion, Publisher
 from .context import Info
+from .deployments import DeploymentsMutation
 from .descriptions import DescriptionsMutation
 from .errors import PROBLEMS
 from .invocation import InvocationMutation, InvocationSubscription
@@ -30,6 +31,7 @@ from .limits import MAX_PAGE
 from .metering import Invocation
 from .nodes import parse_global_id
 from .publishing import PublishingMutation
+from .releases import ReleasesMutation
 from .scalars import SCALARS
 from .subscriptions import ModelSubscription, Plan, SubscriptionsMutation
 from .tenants import ApiKey, Tenant, TenantsMutation, TenantsQuery, User
@@ -89,8 +91,10 @@ class Mutation(
     TenantsMutation,
     BudgetsMutation,
     PublishingMutation,
+    ReleasesMutation,
     UploadsMutation,
     DescriptionsMutation,
+    DeploymentsMutation,
     InvocationMutation,
 ):
     pass

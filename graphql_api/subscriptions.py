@@ -14,7 +14,7 @@ from marketplace.subscriptions import actions
 from marketplace.subscriptions import models as subscriptions
 from marketplace.subscriptions.models import MeteredUnit, ModelSubscriptionStatus
 
-from .catalog import Model
+from .catalog import Model, ModelVersion
 from .connections import Order
 from .context import Info
 from .errors import Problem
@@ -64,6 +64,9 @@ class ModelSubscription(ByPrimaryKey, relay.Node):
     plan: Plan
     status: ModelSubscriptionStatus
     created_at: datetime
+    pinned_version: ModelVersion | None = strawberry_django.field(
+        description="Answers calls that name no version, until it is retired; null: the live one answers."
+    )
 
     @strawberry_django.field(annotate=current_quota(), only=["created_at"])
     def quota(self: Any) -> Quota:

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
+from uuid import UUID
 
 import psycopg
 from django.conf import settings
@@ -168,16 +169,19 @@ async def statistics(
         raise ValidationProblem(f"requested {which} is not available", path="input.model")
     if not rows:
         return {"model_stats": []}
-    only = rows[0].triton_name if len(rows) == 1 else ""
-    counted: dict[str, list[Mapping[str, Any]]] = {}
+    deployed = Deployment.objects.filter(version__in=[row.pk for row in rows])
+    names = dict(await _all(deployed.values_list("name", "version_id").distinct()))
+    only = next(iter(names)) if len(names) == 1 else ""
+    counted: dict[UUID, list[Mapping[str, Any]]] = {}
     for one_server in await asyncio.gather(*(_counters(address, only) for address in settings.TRITON_URLS)):
         for counters in one_server:
-            counted.setdefault(counters["name"], []).append(counters)
+            if counters["name"] in names:
+                counted.setdefault(names[counters["name"]], []).append(counters)
     return {
         "model_stats": [
-            _added_up(counted[row.triton_name]) | {"name": row.model.ref, "version": str(row.number)}
+            _added_up(counted[row.pk]) | {"name": row.model.ref, "version": str(row.number)}
             for row in rows
-            if row.triton_name in counted
+            if row.pk in counted
         ]
     }
 

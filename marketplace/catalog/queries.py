@@ -12,7 +12,7 @@ from django.db.models.functions import Cast
 from marketplace.access import Principal
 
 if TYPE_CHECKING:
-    from .models import MLModel, ModelVersion  # noqa: F401  (ruff does not look into type arguments)
+    from .models import MLModel, ModelVersion, ReleaseEvent  # noqa: F401  (ruff does not look into type arguments)
 
 MAX_SEARCH_LENGTH = 200
 
@@ -89,3 +89,9 @@ class ModelVersionQuerySet(models.QuerySet["ModelVersion"]):
 
         gone_live = ReleaseEvent.objects.filter(model=model, kind__in=GONE_LIVE, at__lte=moment)
         return self.filter(pk=models.Subquery(gone_live.order_by("-at", "-id").values("version")[:1]))
+
+
+class ReleaseEventQuerySet(models.QuerySet["ReleaseEvent"]):
+    def visible_to(self, principal: Principal) -> "ReleaseEventQuerySet":
+        """The publisher's own models' history."""
+        return self.filter(model__publisher_id=principal.tenant_id) if principal.tenant_id else self.none()

@@ -75,7 +75,7 @@ async def test_a_version_comes_with_its_model_its_publisher_and_where_it_is_load
     version = await callable_version(ANONYMOUS, "openlab/public", None)
 
     assert version is not None
-    assert version.endpoints == ["one:8001"]  # type: ignore[attr-defined]
+    assert version.endpoints == [("one:8001", live.triton_name)]  # type: ignore[attr-defined]
     for mine, theirs in (
         (version, live),
         (version.model, live.model),

@@ -11,7 +11,7 @@ SELECT m.id, v.id, 'RELEASED', '', coalesce(v.released_at, v.created_at)
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('catalog', '0004_publishing'),
+        ('catalog', '0005_onnx_archive'),
     ]
 
     operations = [
