@@ -144,6 +144,11 @@
     }
   });
 
+  // Unfold looks for a text field of its own beside every file that is chosen, and fails where there is none.
+  addEventListener("change", (event) => {
+    if (event.target === input) event.stopImmediatePropagation();
+  }, true);
+
   // Back from the next page by the browser's button.
   addEventListener("pageshow", () => {
     input.disabled = false;
