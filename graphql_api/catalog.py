@@ -147,7 +147,7 @@ def _viewer_subscriptions(info: Info) -> "QuerySet[subscriptions.ModelSubscripti
 
 
 def _plans_on_offer(info: Info) -> "QuerySet[subscriptions.Plan]":
-    return subscriptions.Plan.objects.visible_to(info.context.principal).filter(hidden_at=None)
+    return subscriptions.Plan.objects.visible_to(info.context.principal).on_offer()
 
 
 @strawberry_django.type(MLModel, name="Model")

@@ -30,6 +30,7 @@ from .invocation import InvocationMutation, InvocationSubscription
 from .limits import MAX_PAGE
 from .metering import Invocation
 from .nodes import parse_global_id
+from .plans import PlansMutation
 from .publishing import PublishingMutation
 from .releases import ReleasesMutation
 from .scalars import SCALARS
@@ -91,6 +92,7 @@ class Mutation(
     TenantsMutation,
     BudgetsMutation,
     PublishingMutation,
+    PlansMutation,
     ReleasesMutation,
     UploadsMutation,
     DescriptionsMutation,

@@ -5,17 +5,20 @@ A field of the schema that has no row here, and is not declared plain, fails the
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.utils import timezone
 from graphql import GraphQLObjectType
 
 from graphql_api.nodes import global_id, parse_global_id
 from graphql_api.schema import schema
 from marketplace.catalog.models import MLModel, ReleaseEvent
-from marketplace.subscriptions.models import ModelSubscription
+from marketplace.subscriptions.models import ModelSubscription, Plan
+from tests import factories
 from tests.graphql_api.conftest import Marketplace
 
 # What an answer amounts to for the one who asked.
@@ -92,6 +95,22 @@ QUERIES: dict[str, Row] = {
     "model": Row('{ model(ref: "openlab/secret") { id } }', (SEES, SEES, NOTHING, SEES, NOTHING)),
     "publisher": Row('{ publisher(slug: "openlab") { id } }', EVERYBODY),
 }
+
+
+def changed(type_name: str, attribute: str) -> Callable[[Marketplace], dict[str, Any]]:
+    """The plan that acme is on, its successor, or the contract: acme's on openlab/secret, whose plan has changed."""
+
+    def variables(marketplace: Marketplace) -> dict[str, Any]:
+        plan = marketplace.secret_plan
+        successor = factories.plan(marketplace.secret, line=plan.line, burst=5)
+        Plan.objects.filter(pk=plan.pk).update(
+            successor=successor, successor_from=timezone.now() + timedelta(minutes=1)
+        )
+        contract = factories.subscription(marketplace.acme, plan)
+        return {"id": global_id(type_name, {"plan": plan, "successor": successor, "contract": contract}[attribute].pk)}
+
+    return variables
+
 
 MUTATIONS: dict[str, Row] = {
     "subscribeToModel": Row(
@@ -178,6 +197,21 @@ MUTATIONS: dict[str, Row] = {
         }""",
         (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
         ids("ModelVersion", "secret_version"),
+    ),
+    "updatePlan": Row(
+        "mutation ($id: ID!) { updatePlan(input: {plan: $id, burst: 2}) { plan { id } errors { code } } }",
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
+        ids("Plan", "plan"),
+    ),
+    "takeBackPlan": Row(
+        "mutation ($id: ID!) { takeBackPlan(input: {plan: $id}) { plan { id } errors { code } } }",
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
+        changed("Plan", "successor"),
+    ),
+    "hidePlan": Row(
+        "mutation ($id: ID!) { hidePlan(input: {plan: $id}) { plan { id } errors { code } } }",
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
+        ids("Plan", "plan"),
     ),
     "releaseModelVersion": Row(
         """mutation ($id: ID!) {
@@ -315,6 +349,16 @@ LINKS: dict[str, Row] = {
         OWN_TENANT,
         ids("ModelSubscription", "subscription"),
     ),
+    "ModelSubscription.nextPlan": Row(
+        "query ($id: ID!) { node(id: $id) { ... on ModelSubscription { nextPlan { id } } } }",
+        OWN_TENANT,
+        changed("ModelSubscription", "contract"),
+    ),
+    "Plan.successor": Row(
+        "query ($id: ID!) { node(id: $id) { ... on Plan { successor { id } } } }",
+        (SEES, SEES, NOTHING, SEES, NOTHING),
+        changed("Plan", "plan"),
+    ),
     "ModelSubscription.quota": Row(
         "query ($id: ID!) { node(id: $id) { ... on ModelSubscription { quota { limit } } } }",
         OWN_TENANT,
@@ -352,9 +396,10 @@ PLAIN: dict[str, str] = {
     "ModelVersionCheck": "steps reason advice facts",
     "CheckStep": "name status detail seconds",
     "TensorSpec": "name datatype shape contentType labels example exampleShape",
-    "Plan": "id name price unit includedUnits overagePrice requestsPerSecond burst maxConcurrency maxTokensPerCall",
+    "Plan": "id name price unit includedUnits overagePrice requestsPerSecond burst maxConcurrency maxTokensPerCall "
+    "successorFrom",
     "Money": "amount currency",
-    "ModelSubscription": "id status createdAt",
+    "ModelSubscription": "id status createdAt nextPlanFrom",
     "Budget": "amount spending",
     "Spending": "periodStart periodEnd limit settled held remaining",
     "Quota": "periodStart periodEnd limit settled held remaining",

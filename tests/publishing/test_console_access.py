@@ -44,7 +44,7 @@ PANEL = {
     "catalog.mlmodel": Pages("model", add=200, buttons={"upload": 200, "rollback": 200}),
     "catalog.modelversion": Pages("version", buttons=dict.fromkeys(VERSION_BUTTONS, 200)),
     "catalog.mlmodelgroupobjectpermission": Pages("grant", add=200, delete=200),
-    "subscriptions.plan": Pages("plan", add=200, buttons={"hide": 200, "offer": 200}),
+    "subscriptions.plan": Pages("plan", add=200, buttons={"take_back": 200, "hide": 200, "offer": 200}),
     "subscriptions.modelsubscription": Pages("subscription"),
 }
 

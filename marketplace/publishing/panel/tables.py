@@ -36,6 +36,9 @@ class PlanInline(PanelInline):
     model = Plan
     fields = readonly_fields = ("plan", "monthly", "units", "requests_per_second", "hidden_at")
 
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Plan]:
+        return super().get_queryset(request).filter(successor=None)
+
     @display(description=gettext_lazy("Plan"))
     def plan(self, plan: Plan) -> str:
         return _link("subscriptions_plan_change", plan, plan.name)
