@@ -93,6 +93,8 @@ def _received(site: Site, url: str) -> Optional[int]:
         raise OutOfReach(f"{cut}. Push again to go on where it stopped.") from None
     if answer.status in (403, 404, 410):
         return None
+    if answer.status >= 500:
+        raise OutOfReach(f"{_reason(answer)} Push again to go on where it stopped.")
     if answer.status != 200:
         raise Refused(_reason(answer))
     return _offset(answer)
@@ -110,7 +112,7 @@ def _reason(answer: Response) -> str:
         said = str(json.loads(answer.body)["error"])
     except (ValueError, KeyError, TypeError):
         said = ""
-    return f"The upload was refused ({answer.status}). {said}".strip()
+    return f"The upload failed ({answer.status}). {said}".strip()
 
 
 class Unfinished:
