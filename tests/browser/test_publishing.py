@@ -127,11 +127,19 @@ async def test_a_refused_file_says_why_and_what_to_change(visit: Any, tmp_path: 
     page = visitor.page
     await add_model(visitor, "pickled")
     await page.get_by_role("link", name="Upload a version").click()
-    await begin_upload(page, file(tmp_path, pickle.dumps({"weights": [1, 2]})))
+    # By keyboard alone, once the file is chosen: the notes, then the button.
+    artefact = page.get_by_label("Artefact")
+    await artefact.set_input_files(file(tmp_path, pickle.dumps({"weights": [1, 2]})))
+    await artefact.focus()
+    await page.keyboard.press("Tab")
+    await page.keyboard.type("By keyboard.")
+    await page.keyboard.press("Tab")
+    await page.keyboard.press("Enter")
 
     refusal = page.get_by_role("alert")
     await expect(refusal).to_contain_text("pickle", ignore_case=True, timeout=PATIENCE)
     await expect(refusal).to_contain_text("torch.onnx.export")
+    await expect(page.get_by_text("By keyboard.")).to_be_visible()
     await fits(page)
     await page.get_by_role("link", name="Upload another version").click()
     await expect(page.get_by_label("Artefact")).to_be_visible()

@@ -115,10 +115,13 @@ class TestDescriptions:
             "labels_2": "cat\r\ndog\r\n\r\n",
             "example_1": "[1.5, 2]",
             "example_shape_1": "2",
+            "release_notes": "Better sevens.",
         }
         answer = house.browser("developer").post(page_of(house.version, "describe"), given)
         assert answer["Location"] == page_of(house.version)
         first, second, output = house.version.tensors.all()
+        house.version.refresh_from_db()
+        assert house.version.release_notes == "Better sevens."
         assert (first.content_type, output.labels) == ("image/png", ["cat", "dog"])
         assert (second.example, second.example_shape) == ([1.5, 2], [2])
 
@@ -131,13 +134,14 @@ class TestDescriptions:
         ("given", "field"),
         [
             ({"content_type_1": "a picture"}, "content_type_1"),
+            ({"release_notes": "\x07"}, "release_notes"),
             ({"example_0": "1, 2"}, "example_0"),
             ({"example_0": "[true]"}, "example_0"),
             ({"example_0": "[1]", "example_shape_0": "one"}, "example_shape_0"),
             ({"example_0": "[1]", "example_shape_0": "2"}, "example_0"),
             ({"example_0": "[" * 5000}, "example_0"),
         ],
-        ids=["media type", "no list", "datatype", "no number", "count", "depth"],
+        ids=["media type", "no text", "no list", "datatype", "no number", "count", "depth"],
     )
     def test_an_error_is_shown_at_its_field(self, house: House, given: dict[str, str], field: str) -> None:
         answer = house.browser("owner").post(page_of(house.version, "describe"), given)

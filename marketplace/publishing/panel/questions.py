@@ -157,8 +157,17 @@ class SettingsQuestion(Question):
 class TensorsQuestion(Question):
     """Content type, labels and example of each tensor; fields are named `content_type_0`, in the tensors' order."""
 
+    release_notes = forms.CharField(
+        label=gettext_lazy("Release notes"),
+        required=False,
+        max_length=20_000,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 4}),
+        help_text=gettext_lazy("What is new, for those who call it."),
+    )
+
     def __init__(self, row: ModelVersion, data: Any = None, files: Any = None) -> None:
         super().__init__(row, data, files)
+        self.fields["release_notes"].initial = row.release_notes
         self.tensors: list[TensorSpec] = list(row.tensors.all())
         for number, tensor in enumerate(self.tensors):
             self.fields |= self._fields_of(number, tensor)
@@ -216,8 +225,9 @@ class TensorsQuestion(Question):
 
     def blame(self, problem: MarketplaceError) -> None:
         """`input.tensors.0.contentType` is `content_type_0`."""
-        prefix, _dot, _rest = (problem.path or "").removeprefix("input.tensors.").partition(".")
-        name = f"{field_at(problem.path or '')}_{prefix}"
+        name = field_at(problem.path or "")
+        number, dot, _rest = (problem.path or "").removeprefix("input.tensors.").partition(".")
+        name = f"{name}_{number}" if dot and number.isdigit() else name
         self.add_error(name if name in self.fields else None, problem.message)
 
 

@@ -64,7 +64,7 @@ class ModelVersionAdmin(ControlledAdmin):
         "promote": gettext_lazy("The canary takes the live version's place, for everybody, at once."),
         "canary": gettext_lazy("It answers a share of the tenants, always the same ones, and is charged as any call."),
         "shadow": gettext_lazy("It is asked what the live version is asked; the answers are compared, never charged."),
-        "describe": gettext_lazy("Say what its inputs and outputs mean: content types, labels and examples."),
+        "describe": gettext_lazy("What is new, and what its tensors mean: content types, labels, examples."),
         "configure": gettext_lazy("How Triton runs it: instances and response cache. Nobody waits while it changes."),
         "deprecate": gettext_lazy("Its callers are told that it is to go, and when."),
         "retire": gettext_lazy("Nobody can call it any more, for good."),
@@ -201,7 +201,10 @@ class ModelVersionAdmin(ControlledAdmin):
             title=_("Save the descriptions"),
             explanation=_("None of it changes how the version answers: it says what its tensors mean to people."),
             act=lambda version, given: descriptions.describe(
-                principal_of(request), version_id=version.pk, tensors=_described(version, given)
+                principal_of(request),
+                version_id=version.pk,
+                tensors=_described(version, given),
+                release_notes=given["release_notes"],
             ),
             done=_("The descriptions are saved."),
             template="publish/tensors.html",
