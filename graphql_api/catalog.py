@@ -13,7 +13,7 @@ from strawberry.extensions import FieldExtension
 from strawberry.scalars import JSON
 from strawberry_django.optimizer import OptimizerStore, optimize
 
-from inference.models import Deployment
+from inference import models as inference
 from marketplace.catalog import models as catalog
 from marketplace.catalog.models import Datatype, Direction, MLModel, ModelTask, ModelVersionStatus, Visibility
 from marketplace.subscriptions import models as subscriptions
@@ -29,7 +29,7 @@ from .searching import NEWEST_FIRST, Facets, ModelFilter, ModelOrder, ModelSearc
 
 if TYPE_CHECKING:
     from .deployments import ModelVersionDeployment
-    from .releases import ReleaseEvent
+    from .releases import ReleaseEvent, ShadowComparison
     from .subscriptions import ModelSubscription, Plan
 
 strawberry.enum(ModelTask)
@@ -38,6 +38,7 @@ strawberry.enum(ModelVersionStatus)
 strawberry.enum(Datatype, description="Datatypes and names as the Open Inference Protocol (v2) has them.")
 
 BY_NUMBER = Order("number", ("number",))
+MOST_COMPARISONS = 20
 LATEST_EVENT_FIRST = Order("history", ("at", "id"))
 
 
@@ -55,7 +56,7 @@ class TensorSpec:
 
 
 def _own_deployments(info: Info) -> "QuerySet[Deployment]":
-    return Deployment.objects.visible_to(info.context.principal).order_by("endpoint", "id")
+    return inference.Deployment.objects.visible_to(info.context.principal).order_by("endpoint", "id")
 
 
 def _tensors(direction: Direction, description: str) -> Any:
@@ -150,6 +151,11 @@ def _plans_on_offer(info: Info) -> "QuerySet[subscriptions.Plan]":
     return subscriptions.Plan.objects.visible_to(info.context.principal).on_offer()
 
 
+def _shadow_comparisons(self: Any, info: Info) -> Any:
+    rows = inference.ShadowComparison.objects.visible_to(info.context.principal).filter(shadow__model=self.pk)
+    return rows.order_by("-updated_at", "-id")[:MOST_COMPARISONS]
+
+
 @strawberry_django.type(MLModel, name="Model")
 class Model(ByPrimaryKey, relay.Node):
     name: str
@@ -173,6 +179,9 @@ class Model(ByPrimaryKey, relay.Node):
     canary_percent: int | None = _publishers_own("The canary's share.")
     shadow_version: ModelVersion | None = _publishers_own("Is asked a share of what the live version is asked.")
     shadow_percent: int | None = _publishers_own("The shadow's share.")
+    shadow_comparisons: list[Annotated["ShadowComparison", strawberry.lazy(".releases")]] | None = _publishers_own(
+        "How shadows did, the latest first.", resolver=_shadow_comparisons
+    )
     releases = related(
         "release_events",
         back="model",

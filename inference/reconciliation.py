@@ -7,8 +7,9 @@ now; one that was settled before Triton was asked has been counted. So, of one v
     settled  <=  Triton's count + what it lost  <=  settled + released + open
 
 and the drift is how far Triton's count lies outside. Released calls leave room because nobody knows of them whether
-Triton finished them (a caller who left, a deadline, a crash of ours) or never saw them. Of a model that streams a call
-may be two at Triton, the second of them to stop the first (generation.py): there is twice the room.
+Triton finished them (a caller who left, a deadline, a crash of ours) or never saw them. So do the calls that shadows.py
+makes of a version, which are no holds, and are written down before they are made. Of a model that streams a call may be
+two at Triton, the second of them to stop the first (generation.py): there is twice the room.
 """
 
 import asyncio
@@ -22,13 +23,14 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import Sum
 
 from marketplace.catalog.models import ModelVersion
 from marketplace.errors import MarketplaceError
 from marketplace.metering.models import HoldState
 
 from . import gateway
-from .models import Deployment, TritonCounter, UsageReconciliation, Watermark
+from .models import Deployment, ShadowComparison, TritonCounter, UsageReconciliation, Watermark
 from .names import version_of
 
 log = logging.getLogger(__name__)
@@ -120,6 +122,9 @@ def _compare(cursor: Any, moment: datetime, answers: Answers) -> dict[UUID, int]
     unread = {usage for usage, known in counters.items() if any(endpoint in away for endpoint, _load in known)}
     unread |= set(Deployment.objects.filter(endpoint__in=away).values_list("version_id", flat=True))
 
+    shadowed = dict(
+        ShadowComparison.objects.values_list("shadow").annotate(asked=Sum("asked")).values_list("shadow", "asked")
+    )
     decoupled = set(ModelVersion.objects.filter(decoupled=True).values_list("pk", flat=True))
     rows = UsageReconciliation.objects.in_bulk()
     changed: list[UsageReconciliation] = []
@@ -131,6 +136,7 @@ def _compare(cursor: Any, moment: datetime, answers: Answers) -> dict[UUID, int]
         before = _values(row)
         finished = holds.get(version_id, _Holds())
         _add(row, finished)
+        row.shadowed = shadowed.get(version_id, 0)
         known = {load: each for load, each in counters[version_id].items() if each.endpoint not in away}
         loads = _read(row, known, readings.get(version_id, {}), finished, watermark.since)
         read += loads.read
@@ -259,7 +265,7 @@ def _read(
 def _judge(row: UsageReconciliation, now: datetime, *, requests_per_call: int) -> int:
     """Sets the drift. Returns as much of it as the last comparison had found too: what lasts is worth an error."""
     before = row.drift
-    least, most = row.settled, (row.settled + row.undelivered + row.in_flight) * requests_per_call
+    least, most = row.settled, (row.settled + row.undelivered + row.in_flight) * requests_per_call + row.shadowed
 
     def drift() -> int:
         counted = row.delivered + row.uncounted

@@ -58,7 +58,7 @@ class Report:
             self._hear_facts(line["facts"])
         elif isinstance(line.get("refused"), dict):
             self.refuse(text(line["refused"].get("reason")), text(line["refused"].get("advice")))
-        elif line.get("convert") in {"saved-model", "tflite", "zipmap"}:
+        elif line.get("convert") in ("saved-model", "tflite", "zipmap"):
             self.convert = line["convert"]
         elif isinstance(line.get("accepted"), dict):
             self._hear_accepted(line["accepted"])
@@ -89,7 +89,7 @@ class Report:
         if status == "running" and not self.running:
             self.steps.append({"name": name, "status": "running", "detail": "", "seconds": 0.0})
             return True
-        if status in {"passed", "failed"} and self.running == name:
+        if status in ("passed", "failed") and self.running == name:
             self.steps[-1] |= {
                 "status": status,
                 "detail": text(line.get("detail")),
@@ -100,7 +100,7 @@ class Report:
 
     def _hear_facts(self, facts: dict[str, Any]) -> None:
         for name, value in facts.items():
-            if name in {"opset", "operators"} and isinstance(value, dict):
+            if name in ("opset", "operators") and isinstance(value, dict):
                 counts = [(text(key)[:MAX_NAME], whole(count)) for key, count in value.items()]
                 before = self.facts.get(name, {}) if name == "operators" else {}
                 merged = {**before, **{key: before.get(key, 0) + count for key, count in counts}}
@@ -117,7 +117,7 @@ class Report:
     def _hear_accepted(self, said: dict[str, Any]) -> None:
         inputs, outputs = specs(said.get("inputs")), specs(said.get("outputs"))
         kind = said.get("format")
-        if kind in {"onnx", "onnx-archive", "ensemble"} and inputs and outputs and not self.running:
+        if kind in ("onnx", "onnx-archive", "ensemble") and inputs and outputs and not self.running:
             self.accepted = Accepted(kind, inputs, outputs, said.get("decoupled") is True)
 
 

@@ -1,4 +1,4 @@
-"""Whose it is: a publisher's own models, plans and versions, locked for writing. Anything else answers as missing."""
+"""Whose it is: a publisher's own models, plans and uploads, locked for writing. Anything else answers as missing."""
 
 from uuid import UUID
 
@@ -9,6 +9,8 @@ from marketplace.catalog.models import MLModel, ModelVersion
 from marketplace.catalog.queries import MLModelQuerySet
 from marketplace.errors import PermissionDenied
 from marketplace.subscriptions.models import Plan
+
+from .models import Upload
 
 
 def require_publisher(principal: Principal) -> None:
@@ -26,6 +28,12 @@ def own_model(principal: Principal, rows: MLModelQuerySet) -> MLModel:
     model = find(own, principal, Permission.PUBLISH, path="input.model", lock=True)
     require_publisher(principal)
     return model
+
+
+def own_upload(principal: Principal, upload_id: UUID, *, lock: bool = False) -> Upload:
+    upload: Upload = find(Upload.objects, principal, Permission.PUBLISH, path="input.upload", pk=upload_id, lock=lock)
+    require_publisher(principal)
+    return upload
 
 
 def own_plan(principal: Principal, plan_id: UUID) -> Plan:

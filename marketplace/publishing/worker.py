@@ -18,6 +18,10 @@ def tell_checker(version_id: UUID) -> None:
     transaction.on_commit(lambda: _send("inference.tasks.check_version", str(version_id)))
 
 
+def tell_hasher(upload_id: UUID) -> None:
+    transaction.on_commit(lambda: _send("marketplace.publishing.tasks.complete_upload", str(upload_id)))
+
+
 def _send(task: str, *arguments: str, expires: float | None = None) -> None:
     """Sooner than beat, which looks every few seconds anyway: a broker that is down fails nothing."""
     try:

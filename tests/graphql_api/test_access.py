@@ -16,6 +16,7 @@ from graphql import GraphQLObjectType
 
 from graphql_api.nodes import global_id, parse_global_id
 from graphql_api.schema import schema
+from inference.models import ShadowComparison
 from marketplace.catalog.models import MLModel, ReleaseEvent
 from marketplace.subscriptions.models import ModelSubscription, Plan
 from tests import factories
@@ -54,6 +55,7 @@ def in_parts(marketplace: Marketplace) -> dict[str, Any]:
         releasing_version=ready, releasing_percent=10, canary_version=ready, shadow_version=ready
     )
     ReleaseEvent.objects.create(model=marketplace.model, version=version, kind="RELEASED")
+    ShadowComparison.objects.create(shadow=ready, live=version, since=ready.created_at, updated_at=ready.created_at)
     ModelSubscription.objects.filter(pk=marketplace.subscription.pk).update(pinned_version=version)
     return {"id": global_id("ModelSubscription", marketplace.subscription.pk)}
 
@@ -183,6 +185,13 @@ MUTATIONS: dict[str, Row] = {
     "createUpload": Row(
         "mutation { createUpload(input: {sizeBytes: 10}) { upload { id } errors { code } } }",
         (DENIED, DENIED, DENIED, SEES, SIGN_IN),
+    ),
+    "completeUpload": Row(
+        """mutation ($id: ID!) {
+          completeUpload(input: {upload: $id, etags: ["x"]}) { upload { id } errors { code } }
+        }""",
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, INVALID, SIGN_IN),
+        ids("ArtifactUpload", "upload"),
     ),
     "createModelVersion": Row(
         """mutation ($id: ID!) {
@@ -323,6 +332,9 @@ LINKS: dict[str, Row] = {
     "Model.canaryPercent": Row(of_digits("canaryPercent"), PUBLISHER, in_parts),
     "Model.shadowVersion": Row(of_digits("shadowVersion { id }"), PUBLISHER, in_parts),
     "Model.shadowPercent": Row(of_digits("shadowPercent"), PUBLISHER, in_parts),
+    "Model.shadowComparisons": Row(of_digits("shadowComparisons { asked }"), PUBLISHER, in_parts),
+    "ShadowComparison.shadow": Row(of_digits("shadowComparisons { shadow { id } }"), PUBLISHER, in_parts),
+    "ShadowComparison.live": Row(of_digits("shadowComparisons { live { id } }"), PUBLISHER, in_parts),
     "Model.releases": Row(of_digits("releases { edges { node { kind } } }"), PUBLISHER, in_parts),
     "Model.versionLiveAt": Row(of_digits('versionLiveAt(at: "2999-01-01T00:00:00Z") { id }'), PUBLISHER, in_parts),
     "ReleaseEvent.version": Row(of_digits("releases { edges { node { version { id } } } }"), PUBLISHER, in_parts),
@@ -392,9 +404,12 @@ PLAIN: dict[str, str] = {
     "sunsetAt instanceCount maxBatchSize responseCache",
     "ModelVersionDeployment": "endpoint status error failures changedAt loadedAt usedAt memoryBytes",
     "ReleaseEvent": "kind percent reason at by",
-    "ArtifactUpload": "id sizeBytes receivedBytes sha256 status url expiresAt",
+    "ShadowComparison": "asked equal close different mismatched failed dropped maxDifference shadowLatencyMs "
+    "liveLatencyMs since updatedAt",
     "ModelVersionCheck": "steps reason advice facts",
     "CheckStep": "name status detail seconds",
+    "ArtifactUpload": "id sizeBytes receivedBytes sha256 status url expiresAt parts",
+    "UploadPart": "number offset sizeBytes url",
     "TensorSpec": "name datatype shape contentType labels example exampleShape",
     "Plan": "id name price unit includedUnits overagePrice requestsPerSecond burst maxConcurrency maxTokensPerCall "
     "successorFrom",

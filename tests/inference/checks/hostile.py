@@ -56,8 +56,8 @@ def model(
         weights,
     )
     for output in graph.output:
-        if output.name == "y" and not output.type.tensor_type.HasField("shape"):
-            output.CopyFrom(value("y", FLOAT, ["m"]))
+        if output.type.HasField("tensor_type") and not output.type.tensor_type.HasField("shape"):
+            output.CopyFrom(value(output.name, FLOAT, ["m"]))
     imports = [helper.make_opsetid(domain, version) for domain, version in (opsets or {"": 17}).items()]
     return helper.make_model(graph, opset_imports=imports, ir_version=ir, functions=functions)
 
