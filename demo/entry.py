@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.conf import settings
-
-from inference import artifacts
 from inference.ensembles import is_decoupled
 from inference.formats import read_signature
 from inference.tensors import TensorSpec
 from marketplace.access import Principal
 from marketplace.catalog.models import Direction, MLModel, Visibility
+from marketplace.objects import store
 from marketplace.publishing import entries, releases, versions
 from marketplace.publishing.plans import create_plan
 from marketplace.subscriptions.models import MeteredUnit
@@ -96,7 +94,7 @@ class Entry:
             if self.made_by:
                 artifact = Path(scratch) / version["artifact"]
                 self.made_by(artifact)
-            sha256, size = artifacts.put(settings.OBJECTS_DIR, artifact)
+            sha256, size = store().put(artifact)
             content = artifact.read_bytes()
         signature = read_signature(content, version["format"])
         return versions.add_version(

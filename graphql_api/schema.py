@@ -16,6 +16,7 @@ from marketplace.access import Principal
 from marketplace.catalog import models as catalog
 from marketplace.errors import ValidationProblem
 from marketplace.metering import models as metering
+from marketplace.publishing import models as publishing
 from marketplace.subscriptions import models as subscriptions
 from marketplace.tenants import models as tenants
 
@@ -30,8 +31,10 @@ from .metering import Invocation
 from .nodes import parse_global_id
 from .publishing import PublishingMutation
 from .scalars import SCALARS
+from .steps import StepsMutation
 from .subscriptions import ModelSubscription, Plan, SubscriptionsMutation
 from .tenants import ApiKey, Tenant, TenantsMutation, TenantsQuery, User
+from .uploads import ArtifactUpload, UploadsMutation
 
 Rows = Callable[[Principal], "QuerySet[Any]"]
 
@@ -46,6 +49,7 @@ NODES: dict[str, tuple[type, Rows]] = {
     "Plan": (Plan, subscriptions.Plan.objects.visible_to),
     "ModelSubscription": (ModelSubscription, subscriptions.ModelSubscription.objects.visible_to),
     "Invocation": (Invocation, metering.Hold.objects.visible_to),
+    "ArtifactUpload": (ArtifactUpload, publishing.Upload.objects.visible_to),
 }
 
 
@@ -86,7 +90,9 @@ class Mutation(
     TenantsMutation,
     BudgetsMutation,
     PublishingMutation,
+    UploadsMutation,
     DescriptionsMutation,
+    StepsMutation,
     InvocationMutation,
 ):
     pass

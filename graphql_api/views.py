@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.middleware.csrf import CsrfViewMiddleware
 from django.shortcuts import render
 from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt
@@ -17,6 +16,7 @@ from graphql import OperationType
 
 from marketplace.edge import bearer
 from marketplace.errors import MarketplaceError
+from marketplace.tenants.sessions import forgery
 
 from .context import context_of
 from .errors import request_error
@@ -149,23 +149,12 @@ def _graphiql(request: HttpRequest) -> HttpResponse:
 
 
 def _check_csrf(request: HttpRequest) -> None:
-    if bearer(request.headers.get("Authorization")) is not None or settings.SESSION_COOKIE_NAME not in request.COOKIES:
-        return
-    check = CsrfCheck(lambda _request: HttpResponse())
-    check.process_request(request)
-    reason = check.process_view(request, lambda _request: HttpResponse(), (), {})
-    if reason is not None:
+    if bearer(request.headers.get("Authorization")) is None and (reason := forgery(request)) is not None:
         raise RequestRefusedError(
             HTTPStatus.FORBIDDEN,
             _("A session's request needs its CSRF token in the header X-CSRFToken. %(why)s") % {"why": reason},
             "CSRF",
         )
-
-
-class CsrfCheck(CsrfViewMiddleware):
-    def _reject(self, request: HttpRequest, reason: str) -> Any:
-        """The reason, where Django's own would answer with a page."""
-        return reason
 
 
 def _from_query_string(request: HttpRequest) -> dict[str, Any]:

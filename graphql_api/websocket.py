@@ -6,14 +6,10 @@ page of this site; and it is looked up anew for each operation, as for each requ
 
 import asyncio
 from contextlib import aclosing, suppress
-from io import BytesIO
 from typing import Any, NoReturn
 
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.conf import settings
-from django.contrib.auth.middleware import AuthenticationMiddleware
-from django.contrib.sessions.middleware import SessionMiddleware
-from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
 from graphql import GraphQLError
@@ -22,12 +18,13 @@ from inference.records import hand_back_connection
 from marketplace.draining import ending
 from marketplace.edge import App, Receive, Scope, Send
 from marketplace.errors import MarketplaceError, RateLimited, Unauthenticated
+from marketplace.tenants.sessions import CsrfCheck, request_of
 
 from .context import Context, context_of
 from .errors import formatted, request_error
 from .execution import answers, content, encoded, opened
 from .limits import RefusedError
-from .views import CsrfCheck, RequestRefusedError, checked, parsed
+from .views import RequestRefusedError, checked, parsed
 
 PATH = "/graphql"
 PROTOCOL = "graphql-transport-ws"
@@ -253,11 +250,9 @@ class _Socket:
 
     def _request(self) -> HttpRequest:
         """The handshake as Django would have it, for one operation."""
-        request = ASGIRequest({**self._scope, "type": "http", "method": "GET"}, BytesIO())
+        request = request_of(self._scope)
         if self._authorization is not None:
             request.META["HTTP_AUTHORIZATION"] = self._authorization
-        for middleware in (SessionMiddleware, AuthenticationMiddleware):
-            middleware(_unused).process_request(request)
         return request
 
     async def _context(self, request: HttpRequest) -> Context:

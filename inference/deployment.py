@@ -21,9 +21,10 @@ from django.utils import timezone
 from marketplace.catalog.models import ModelVersion
 from marketplace.errors import MarketplaceError
 from marketplace.metering.connections import close, connection
+from marketplace.objects import store
 from marketplace.publishing import releases
 
-from . import artifacts, gateway, repository
+from . import gateway, repository
 from .models import Deployment, DeploymentStatus
 from .signatures import signature_of
 
@@ -132,7 +133,7 @@ async def _ensure_loaded(endpoint: str, version: ModelVersion, row: Deployment |
 
 
 async def _models_of(version: ModelVersion) -> list[repository.TritonModel]:
-    artifact = await asyncio.to_thread(artifacts.get, settings.OBJECTS_DIR, version.sha256)
+    artifact = await asyncio.to_thread(store().get, version.sha256)
     signature = await signature_of(version.pk)
     return await asyncio.to_thread(
         repository.triton_models, version.triton_name, version.format, artifact, signature, load=_load_number()

@@ -40,6 +40,13 @@ class PayloadTooLarge(ValidationProblem):
     grpc_status = "RESOURCE_EXHAUSTED"
 
 
+class Conflict(ValidationProblem):
+    """Somebody else was first, and what was asked for no longer fits."""
+
+    http_status = 409
+    grpc_status = "ABORTED"
+
+
 class NotFound(MarketplaceError):
     """Missing, or not for this principal to see: the two answer alike."""
 

@@ -23,6 +23,7 @@ from marketplace.catalog.models import (
     Visibility,
 )
 from marketplace.metering.models import Hold, HoldState
+from marketplace.publishing.models import Upload, UploadStatus
 from marketplace.subscriptions.models import ModelSubscription, Plan
 from marketplace.tenants import actions
 from marketplace.tenants.models import ApiKey, Membership, Tenant, User
@@ -168,3 +169,11 @@ def hold(of: Tenant, on: ModelVersion, **fields: Any) -> Hold:
         }
         | fields
     )
+
+
+def upload(of: Tenant, *, status: str = UploadStatus.COMPLETE, **fields: Any) -> Upload:
+    """Of ten bytes, which are in no object store; PENDING ones have none of them yet."""
+    whole = status != UploadStatus.PENDING
+    given = {"size_bytes": 10, "received_bytes": 10 if whole else 0, "sha256": uuid.uuid4().hex * 2 if whole else ""}
+    expires_at = timezone.now() + Upload.lifetime()
+    return Upload.objects.create(**{"tenant": of, "status": status, "expires_at": expires_at, **given} | fields)

@@ -23,6 +23,7 @@ pages: ASGIApp = get_asgi_application()  # type: ignore[assignment]  # Django as
 from graphql_api.quick import QuickPath  # noqa: E402
 from graphql_api.websocket import Sockets  # noqa: E402
 from inference.dataplane import openai, rest_v2  # noqa: E402
+from marketplace.publishing import tus  # noqa: E402
 
 
 class HashedStaticFiles(StaticFiles):
@@ -43,7 +44,7 @@ site = Starlette(
 )
 
 # By the first part of the path; each door has its own limits.
-DOORS: dict[str, Door] = {"/v1": openai.answer, "/v2": rest_v2.answer}
+DOORS: dict[str, Door] = {"/v1": openai.answer, "/v2": rest_v2.answer, "/uploads": tus.answer}
 
 application = Traced(Sockets(Dataplane(BodyLimit(QuickPath(site)), DOORS)))
 

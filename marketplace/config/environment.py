@@ -36,6 +36,13 @@ class Environment(BaseSettings):
     # What is under way when the server is told to end has this long.
     drain_seconds: float = Field(default=20.0, ge=0, le=600)
 
+    # What publishers upload: the largest artefact, all that a tenant keeps, how many it sends at a time.
+    max_artifact_bytes: int = Field(default=2 * 1024**3, ge=1)
+    max_tenant_artifact_bytes: int = Field(default=50 * 1024**3, ge=1)
+    max_open_uploads: int = Field(default=16, ge=1)
+    # Since its last byte came, of an upload that no version uses.
+    upload_expires_hours: float = Field(default=24.0, gt=0, le=24 * 365)
+
     @model_validator(mode="after")
     def _tls_is_whole(self) -> "Environment":
         if bool(self.grpc_tls_certificate) != bool(self.grpc_tls_key):

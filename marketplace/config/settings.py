@@ -17,6 +17,12 @@ ENVIRONMENT = Environment().resolved()
 
 DATA_DIR = ENVIRONMENT.data_dir.resolve()
 OBJECTS_DIR = DATA_DIR / "objects"
+# What arrives, until it is handed to the object store.
+INCOMING_DIR = DATA_DIR / "incoming"
+MAX_ARTIFACT_BYTES = ENVIRONMENT.max_artifact_bytes
+MAX_TENANT_ARTIFACT_BYTES = ENVIRONMENT.max_tenant_artifact_bytes
+MAX_OPEN_UPLOADS = ENVIRONMENT.max_open_uploads
+UPLOAD_EXPIRES_HOURS = ENVIRONMENT.upload_expires_hours
 PUBLIC_URL = ENVIRONMENT.public_url.rstrip("/")
 TRITON_URLS = [url.strip() for url in ENVIRONMENT.triton_urls.split(",") if url.strip()]
 INFERENCE_TIMEOUT_SECONDS = ENVIRONMENT.inference_timeout_seconds

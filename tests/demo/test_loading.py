@@ -15,9 +15,9 @@ from django.core.management import call_command
 from pytest_django import Settings
 
 from demo import loading
-from inference import artifacts
 from inference.formats import read_signature
 from marketplace.catalog.models import Direction, MLModel, ModelVersion
+from marketplace.objects.folder import Folder
 from marketplace.publishing import releases
 from marketplace.subscriptions import actions as subscriptions
 from marketplace.subscriptions.models import ModelSubscription
@@ -81,7 +81,7 @@ def test_both_versions_of_digits_may_be_called_by_subscribers_and_the_first_is_l
 def test_stored_artefacts_have_the_published_signatures(data_dir: Path) -> None:
     loading.load()
     for version in ModelVersion.objects.prefetch_related("tensors"):
-        signature = read_signature(artifacts.get(data_dir / "objects", version.sha256), version.format)
+        signature = read_signature(Folder(data_dir / "objects").get(version.sha256), version.format)
         published = {
             direction: [
                 (tensor.name, tensor.datatype, tuple(tensor.shape))

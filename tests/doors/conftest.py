@@ -14,7 +14,6 @@ from django.utils import timezone
 from pytest_django import DjangoDbBlocker
 
 from demo import loading
-from inference import artifacts
 from inference.formats import read_signature
 from inference.models import Deployment, DeploymentStatus
 from inference.tensors import Datatype
@@ -22,6 +21,7 @@ from marketplace.access import TenantRole
 from marketplace.catalog.models import Direction, MLModel, Visibility
 from marketplace.config.environment import Environment
 from marketplace.embedded import runfile
+from marketplace.objects import store
 from marketplace.publishing import entries, releases, versions
 from marketplace.subscriptions import actions as subscriptions
 from marketplace.tenants.models import ApiKey, Tenant
@@ -105,7 +105,7 @@ def _publish(openlab: Tenant, acme: Tenant, name: str, graph: bytes) -> None:
         visibility=Visibility.PRIVATE if name == "secret" else Visibility.PUBLIC,
     )
     signature = read_signature(graph)
-    sha256, size = artifacts.put(settings.OBJECTS_DIR, graph)
+    sha256, size = store().put(graph)
     version = versions.add_version(
         publisher,
         model=model,

@@ -40,6 +40,7 @@ class Marketplace:
         factories.grant(self.secret, self.acme)
         self.subscription = factories.subscription(self.acme, self.plan)
         self.invocation = factories.hold(self.acme, self.version)
+        self.upload = factories.upload(self.openlab)
         self.key = factories.api_key_row(self.acme, name="production")
         self.cap = Budget.objects.create(tenant=self.acme, amount=10, currency="USD")
         self.budget = Budget.objects.create(tenant=self.acme, api_key=self.key, amount=1, currency="USD")

@@ -63,6 +63,7 @@ NODES: dict[str, Row] = {
     "private Plan": Row(NODE, (SEES, SEES, NOTHING, SEES, NOTHING), ids("Plan", "secret_plan")),
     "ModelSubscription": Row(NODE, OWN_TENANT, ids("ModelSubscription", "subscription")),
     "Invocation": Row(NODE, OWN_TENANT, ids("Invocation", "invocation")),
+    "ArtifactUpload": Row(NODE, (NOTHING, NOTHING, NOTHING, SEES, NOTHING), ids("ArtifactUpload", "upload")),
 }
 
 QUERIES: dict[str, Row] = {
@@ -148,6 +149,24 @@ MUTATIONS: dict[str, Row] = {
         }""",
         (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
         ids("ModelVersion", "secret_version"),
+    ),
+    "composeModelVersion": Row(
+        """mutation ($id: ID!) {
+          composeModelVersion(input: {modelVersion: $id}) { modelVersion { id } errors { code } }
+        }""",
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, INVALID, SIGN_IN),
+        ids("ModelVersion", "secret_version"),
+    ),
+    "createUpload": Row(
+        "mutation { createUpload(input: {sizeBytes: 10}) { upload { id } errors { code } } }",
+        (DENIED, DENIED, DENIED, SEES, SIGN_IN),
+    ),
+    "createModelVersion": Row(
+        """mutation ($id: ID!) {
+          createModelVersion(input: {model: "openlab/secret", upload: $id}) { modelVersion { id } errors { code } }
+        }""",
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
+        ids("ArtifactUpload", "upload"),
     ),
     "releaseModelVersion": Row(
         """mutation ($id: ID!) {
@@ -245,6 +264,7 @@ PLAIN: dict[str, str] = {
     "Model": "id ref name displayName summary card cardHtml task tags license visibility createdAt updatedAt "
     "subscriberCount",
     "ModelVersion": "id number status format sha256 sizeBytes releaseNotes createdAt inputs outputs",
+    "ArtifactUpload": "id sizeBytes receivedBytes sha256 status url expiresAt",
     "TensorSpec": "name datatype shape contentType labels example exampleShape",
     "Plan": "id name price unit includedUnits overagePrice requestsPerSecond burst maxConcurrency maxTokensPerCall",
     "Money": "amount currency",

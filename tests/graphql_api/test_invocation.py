@@ -16,11 +16,12 @@ from django.core.management import call_command
 from django.db import connection
 
 from graphql_api.nodes import global_id
-from inference import artifacts, deployment, gateway
+from inference import deployment, gateway
 from inference.models import Deployment
 from marketplace.access import TenantRole
 from marketplace.catalog.models import ModelVersion
 from marketplace.metering.models import Hold, LedgerEntry, Quota
+from marketplace.objects.folder import Folder
 from tests import factories
 from tests.graphql_api.caller import Caller
 
@@ -63,7 +64,7 @@ class Shop:
     def __init__(self, objects: Path) -> None:
         openlab = factories.tenant("openlab", is_publisher=True)
         self.acme = factories.tenant("acme")
-        sha256, size = artifacts.put(objects, ADD)
+        sha256, size = Folder(objects).put(ADD)
         self.model = factories.model(openlab, "add")
         self.version = factories.version(self.model, sha256=sha256, size_bytes=size)
         self.plan = factories.plan(self.model, included_units=5)

@@ -17,13 +17,14 @@ from django.utils import timezone
 import inference.invocation
 from graphql_api.limits import MAX_ANONYMOUS_BODY_BYTES
 from graphql_api.quick import QuickPath
-from inference import artifacts, deployment, versions
+from inference import deployment, versions
 from marketplace.access import TenantRole
 from marketplace.catalog.models import MLModel, ModelVersion
 from marketplace.config.asgi import pages
 from marketplace.hints import Hints
 from marketplace.metering.admission import ADMIT, SETTLE
 from marketplace.metering.models import Hold
+from marketplace.objects.folder import Folder
 from marketplace.tenants.models import ApiKey, Tenant
 from tests import factories
 
@@ -56,7 +57,7 @@ class Site:
         self.heard = 0
         openlab = factories.tenant("openlab", is_publisher=True)
         acme = factories.tenant("acme")
-        sha256, size = artifacts.put(objects, ADD)
+        sha256, size = Folder(objects).put(ADD)
         model = factories.model(openlab, "add")
         factories.version(model, sha256=sha256, size_bytes=size)
         factories.subscription(acme, factories.plan(model))

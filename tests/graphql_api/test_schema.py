@@ -11,13 +11,8 @@ from graphql_api.schema import schema
 CONTRACT = Path(__file__).with_name("contract.graphql")
 COMMITTED = Path(room.__file__).with_name("schema.graphql")
 
-# Parts of the contract that are not built yet: uploads of new versions.
-NOT_YET = (
-    "Upload",
-    "CreateModelVersionInput",
-    "CreateModelVersionPayload",
-    "Mutation.createModelVersion",
-)
+# Parts of the contract that are not built yet: artefacts in the request itself.
+NOT_YET = ("Upload", "CreateModelVersionInput.artifact")
 
 
 def test_the_committed_sdl_is_the_schema() -> None:

@@ -1,16 +1,13 @@
-"""What publishers upload: kept under the hash of its bytes, and read for its signature."""
+"""What publishers upload, read for its signature."""
 
-import hashlib
 import io
 import json
 import zipfile
-from pathlib import Path
 from typing import Any
 
 import pytest
 from onnx import TensorProto, helper
 
-from inference import artifacts
 from inference.ensembles import is_decoupled, read_ensemble
 from inference.formats import read_signature
 from inference.repository import triton_models
@@ -19,43 +16,8 @@ from marketplace.errors import ValidationProblem
 from tests.inference import generators, graphs
 from tests.inference.ensembles import TEXT, archive, described, pipeline, step, words
 
-HELLO = hashlib.sha256(b"hello").hexdigest()
 MAPS = {"text": "text"}, {"input_ids": "input_ids", "attention_mask": "attention_mask"}
 TOKENIZER = {"tokenizer/tokenizer.json": b"{}"}
-
-
-class TestStore:
-    def test_bytes_and_files_are_kept_under_their_sha256(self, tmp_path: Path) -> None:
-        root, file = tmp_path / "objects", tmp_path / "upload"
-        file.write_bytes(b"hello")
-
-        assert artifacts.put(root, b"hello") == (HELLO, 5)
-        assert artifacts.put(root, file) == (HELLO, 5)
-
-        assert artifacts.get(root, HELLO) == b"hello"
-        assert [path.relative_to(root) for path in root.rglob("*") if path.is_file()] == [Path(HELLO[:2], HELLO)]
-
-    def test_a_file_that_has_changed_is_not_given_out(self, tmp_path: Path) -> None:
-        artifacts.put(tmp_path, b"hello")
-        artifacts.path_of(tmp_path, HELLO).write_bytes(b"jello")
-
-        with pytest.raises(artifacts.CorruptArtifact):
-            artifacts.get(tmp_path, HELLO)
-
-        artifacts.put(tmp_path, b"hello")
-        assert artifacts.get(tmp_path, HELLO) == b"hello"
-
-    def test_an_upload_that_breaks_off_leaves_nothing(self, tmp_path: Path) -> None:
-        with pytest.raises(IsADirectoryError):
-            artifacts.put(tmp_path / "objects", tmp_path)
-
-        assert list((tmp_path / "objects").iterdir()) == []
-
-    def test_what_is_missing_is_not_found_and_a_name_is_only_ever_a_hash(self, tmp_path: Path) -> None:
-        with pytest.raises(FileNotFoundError):
-            artifacts.get(tmp_path, HELLO)
-        with pytest.raises(ValueError, match="not a SHA-256"):
-            artifacts.get(tmp_path, "../" + HELLO[3:])
 
 
 class TestOnnxSignature:

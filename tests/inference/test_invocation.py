@@ -13,7 +13,7 @@ import pytest_asyncio
 from asgiref.sync import sync_to_async
 from pytest_django import Settings
 
-from inference import artifacts, deployment, gateway
+from inference import deployment, gateway
 from inference.invocation import Invocation, invoke
 from inference.models import Deployment
 from inference.tensors import RawTensor
@@ -32,6 +32,7 @@ from marketplace.errors import (
     ValidationProblem,
 )
 from marketplace.metering.models import Hold, LedgerEntry, Quota
+from marketplace.objects.folder import Folder
 from tests import factories
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -53,7 +54,7 @@ class Shop:
         self.publisher = factories.tenant("openlab", is_publisher=True)
         self.consumer = factories.tenant("acme")
         self.model = factories.model(self.publisher, "add")
-        sha256, size = artifacts.put(objects, ADD)
+        sha256, size = Folder(objects).put(ADD)
         self.version = factories.version(self.model, sha256=sha256, size_bytes=size)
         self.plan = factories.plan(self.model, included_units=5)
         factories.subscription(self.consumer, self.plan)

@@ -22,7 +22,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
 
-from inference import artifacts, deployment, gateway, reconciliation, tasks
+from inference import deployment, gateway, reconciliation, tasks
 from inference.formats import read_signature
 from inference.invocation import invoke
 from inference.models import Deployment, TritonCounter, UsageReconciliation, Watermark
@@ -35,6 +35,7 @@ from marketplace.errors import InferenceFailed
 from marketplace.metering import connections
 from marketplace.metering.admission import release
 from marketplace.metering.models import Hold, LedgerEntry
+from marketplace.objects.folder import Folder
 from tests import factories
 from tests.inference import ensembles, graphs
 from tests.inference.test_gateway import PATIENCE, SUM, Server, until, until_it_runs
@@ -55,7 +56,7 @@ class Shop:
     def version_of(self, artifact: bytes, *, name: str = "add", **fields: Any) -> ModelVersion:
         file = self.objects / "upload"
         file.write_bytes(artifact)
-        sha256, size = artifacts.put(self.objects, file)
+        sha256, size = Folder(self.objects).put(file)
         return factories.version(factories.model(self.publisher, name), sha256=sha256, size_bytes=size, **fields)
 
     async def call(self, times: int = 1, *, name: str = "add", inputs: list[RawTensor] = INPUTS) -> None:

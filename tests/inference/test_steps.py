@@ -12,9 +12,12 @@ from PIL import Image, ImageOps
 
 from inference.ensembles import read_ensemble
 from inference.tensors import Datatype, Signature, TensorSpec
+from marketplace.catalog.models import Direction
 from marketplace.errors import InputRefused, ValidationProblem
-from marketplace.publishing import provided
-from tests.inference import pictures
+from marketplace.objects import store
+from marketplace.publishing import provided, steps
+from tests import factories
+from tests.inference import graphs, pictures
 from tests.inference.conftest import Deploy
 from tests.inference.ensembles import archive, step
 from tests.inference.processes import processes_of
@@ -198,6 +201,42 @@ class TestLabels:
             "labels": (0, 1),
             "label_probabilities": (0, 1),
         }
+
+
+@pytest.fixture
+def reader_of_digits(db: None, settings: Any, tmp_path: Path) -> bytes:
+    """openlab/digits with a picture before it, and labels behind."""
+    settings.OBJECTS_DIR = tmp_path
+    openlab = factories.tenant("openlab", is_publisher=True)
+    sha256, size = store().put(DIGITS / "v1.onnx")
+    version = factories.version(factories.model(openlab), sha256=sha256, size_bytes=size)
+    version.tensors.all().delete()
+    factories.tensor(version, Direction.INPUT, "image", shape=[-1, 1, 28, 28])
+    factories.tensor(version, Direction.OUTPUT, "scores", shape=[-1, 10])
+    principal = factories.principal(openlab)
+    composed = steps.compose(
+        principal,
+        around=steps.network(principal, version_id=version.pk),
+        before=provided.Image(**PICTURE | GREY | {"width": 28, "height": 28}),
+        after=provided.Labels(softmax=False, labels=tuple(f"digit {digit}" for digit in range(10)), top=2),
+    )
+    return store().get(composed.sha256)
+
+
+async def test_a_picture_of_a_digit_is_read(triton: str, deploy: Deploy, reader_of_digits: bytes) -> None:
+    model = await deploy(reader_of_digits, "ensemble")
+    samples = {
+        digit: np.array(pixels, dtype=np.float32).reshape(28, 28)
+        for digit, pixels in json.loads((DIGITS / "samples.json").read_text()).items()
+    }
+
+    answer = await ask(triton, model, strings("image", *map(pictures.digit, samples.values())))
+
+    pixels = np.stack(list(samples.values()))[:, np.newaxis]
+    (scores,) = graphs.run((DIGITS / "v1.onnx").read_bytes(), {"image": (pixels * 255).round() / np.float32(255)})
+    assert [row[0] for row in texts(answer["labels"])] == [f"digit {digit}" for digit in samples]
+    np.testing.assert_allclose(array(answer["probabilities"]), scores, atol=1e-5)
+    assert set(answer) == {"probabilities", "labels", "label_probabilities"}
 
 
 WRONG = [

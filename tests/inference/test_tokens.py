@@ -9,13 +9,14 @@ import pytest_asyncio
 from asgiref.sync import sync_to_async
 from pytest_django.fixtures import Settings
 
-from inference import artifacts, deployment
+from inference import deployment
 from inference.invocation import Invocation, invoke
 from inference.tensors import RawTensor, Signature
 from marketplace.access import TenantRole
 from marketplace.catalog.models import ModelVersion
 from marketplace.errors import InferenceFailed
 from marketplace.metering.models import Hold, Quota
+from marketplace.objects.folder import Folder
 from tests import factories
 from tests.inference.ensembles import COUNTED, TEXT, pipeline, words
 
@@ -36,7 +37,7 @@ class Shop:
     def publish(self, signature: Signature) -> None:
         file = self.folder / "words.zip"
         file.write_bytes(pipeline(words("the", "cat", "sat"), signature))
-        sha256, size = artifacts.put(self.folder, file)
+        sha256, size = Folder(self.folder).put(file)
         version = factories.version(self.model, sha256=sha256, size_bytes=size, format="ensemble")
         version.tensors.all().delete()
         for direction, specs in (("INPUT", signature.inputs), ("OUTPUT", signature.outputs)):

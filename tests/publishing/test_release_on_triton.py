@@ -9,9 +9,10 @@ import pytest_asyncio
 from asgiref.sync import sync_to_async
 from django.conf import settings
 
-from inference import artifacts, deployment, gateway
+from inference import deployment, gateway
 from marketplace.access import Principal
 from marketplace.catalog.models import Direction, MLModel, ModelVersion
+from marketplace.objects.folder import Folder
 from marketplace.publishing.releases import release, retire, rollback
 from marketplace.publishing.versions import Tensor, add_version
 from tests import factories
@@ -32,7 +33,7 @@ class Lab:
     def __init__(self, objects: Path) -> None:
         self.owner: Principal = factories.principal(factories.tenant("openlab", is_publisher=True))
         self.model: MLModel = factories.model(factories.Tenant.objects.get(slug="openlab"), "add")
-        self.artefact = artifacts.put(objects, ADD.read_bytes())
+        self.artefact = Folder(objects).put(ADD.read_bytes())
 
     async def add(self) -> ModelVersion:
         sha256, size = self.artefact
@@ -84,7 +85,7 @@ async def test_rolling_back_needs_no_loading(lab: Lab) -> None:
 async def test_a_version_that_cannot_be_loaded_leaves_the_live_one(lab: Lab, settings: Any, tmp_path: Path) -> None:
     first = await lab.add()
     await lab.release(first)
-    lab.artefact = artifacts.put(tmp_path, b"no model at all")
+    lab.artefact = Folder(tmp_path).put(b"no model at all")
     await lab.release(await lab.add())
     assert await lab.live() == 1
 

@@ -1,0 +1,105 @@
+"""Artefacts on their way: uploads, and the versions that are made of them."""
+
+from datetime import datetime
+from typing import Any
+
+import strawberry
+import strawberry_django
+from django.db.models import QuerySet
+from strawberry import relay
+
+from marketplace.catalog import models as catalog
+from marketplace.publishing import models as publishing
+from marketplace.publishing import uploads
+from marketplace.publishing.models import UploadStatus
+
+from .catalog import ModelVersion
+from .context import Info
+from .errors import Problem
+from .mutation import expected_failures
+from .nodes import ByPrimaryKey, primary_key
+from .scalars import BigInt
+
+strawberry.enum(
+    UploadStatus,
+    description="PENDING while bytes arrive, COMPLETE once they are whole and hashed, USED by a version.",
+)
+
+
+@strawberry_django.type(publishing.Upload, description="An artefact on its way into the object store.")
+class ArtifactUpload(ByPrimaryKey, relay.Node):
+    size_bytes: BigInt
+    received_bytes: BigInt
+    status: UploadStatus
+
+    @strawberry_django.field(only=["sha256"], description="Of the bytes that have come; null until it is COMPLETE.")
+    def sha256(self: Any) -> str | None:
+        return self.sha256 or None
+
+    @strawberry_django.field(
+        only=["id"],
+        description="Where the bytes go: tus 1.0 (PATCH with Upload-Offset, HEAD to resume), or PUT of the whole.",
+    )
+    def url(self: Any) -> str:
+        return str(self.url)
+
+    expires_at: datetime = strawberry_django.field(
+        description="When what has come is forgotten, unless a version needs it."
+    )
+
+
+@strawberry.input
+class CreateUploadInput:
+    size_bytes: BigInt
+    sha256: str | None = strawberry.field(
+        default=None, description="With the SHA-256 of what your tenant has uploaded before, no bytes are needed."
+    )
+
+
+@strawberry.input
+class CreateModelVersionInput:
+    model: str = strawberry.field(description="publisher/name")
+    upload: strawberry.ID | None = strawberry.field(default=None, description="A finished resumable upload.")
+    release_notes: str = ""
+
+
+@strawberry.type
+class CreateUploadPayload:
+    row: strawberry.Private["QuerySet[publishing.Upload] | None"] = None
+    errors: list[Problem] = strawberry.field(default_factory=list)
+
+    @strawberry_django.field(graphql_type=ArtifactUpload | None)
+    def upload(self) -> "QuerySet[publishing.Upload] | None":
+        return self.row
+
+
+@strawberry.type
+class CreateModelVersionPayload:
+    row: strawberry.Private["QuerySet[catalog.ModelVersion] | None"] = None
+    errors: list[Problem] = strawberry.field(default_factory=list)
+
+    @strawberry_django.field(graphql_type=ModelVersion | None)
+    def model_version(self) -> "QuerySet[catalog.ModelVersion] | None":
+        return self.row
+
+
+@strawberry.type
+class UploadsMutation:
+    @strawberry.mutation(description="Room for an artefact of that size, and the URL that its bytes are sent to.")
+    @expected_failures(CreateUploadPayload)
+    def create_upload(self, info: Info, input: CreateUploadInput) -> CreateUploadPayload:
+        upload = uploads.create(info.context.principal, size_bytes=input.size_bytes, sha256=input.sha256)
+        return CreateUploadPayload(row=publishing.Upload.objects.filter(pk=upload.pk))
+
+    @strawberry.mutation(
+        description="The next version of a model. It is VALIDATING until the checks end, then READY or REJECTED."
+    )
+    @expected_failures(CreateModelVersionPayload)
+    def create_model_version(self, info: Info, input: CreateModelVersionInput) -> CreateModelVersionPayload:
+        version = uploads.submit(
+            info.context.principal,
+            upload_id=primary_key(input.upload or "", "ArtifactUpload", path="input.upload"),
+            model_ref=input.model,
+            release_notes=input.release_notes,
+        )
+        return CreateModelVersionPayload(row=catalog.ModelVersion.objects.filter(pk=version.pk))
