@@ -17,6 +17,7 @@ from marketplace.subscriptions import models as subscriptions
 from marketplace.tenants.models import Tenant
 
 from .cards import rendered
+from .checks import ModelVersionCheck, check_of
 from .connections import Connection, Order, Page, paginate, related
 from .context import Info
 from .nodes import ByPrimaryKey
@@ -75,6 +76,16 @@ class ModelVersion(ByPrimaryKey, relay.Node):
     inputs = _tensors(Direction.INPUT, "What it takes.")
     outputs = _tensors(Direction.OUTPUT, "What it gives.")
 
+    @strawberry_django.field(
+        only=["report", "model__publisher_id"],
+        select_related=["model"],
+        description="Its publisher's alone; null for everybody else, and where nothing was checked.",
+    )
+    def check(self: Any, info: Info) -> ModelVersionCheck | None:
+        principal = info.context.principal
+        own = principal.tenant_id is not None and self.model.publisher_id == principal.tenant_id
+        return check_of(self.report) if own else None
+
 
 _MODEL_KEY = OptimizerStore.with_hints(only=["model_id"])
 
@@ -105,6 +116,10 @@ class Model(ByPrimaryKey, relay.Node):
         description="The version that answers when a caller names none."
     )
     subscriber_count: int
+    taken_down_at: datetime | None = strawberry_django.field(
+        description="Since when the operator lets nobody call it. Its publisher and its subscribers still see it."
+    )
+    takedown_reason: str = strawberry_django.field(description="Why it was taken down; empty while it is not.")
     versions = related(
         "versions",
         back="model",

@@ -1,7 +1,11 @@
-"""The signature that is written in an artefact, whichever its format: `onnx` or `ensemble`."""
+"""The signature that is written in an artefact, whichever its format: `onnx`, `onnx-archive` or `ensemble`."""
+
+from collections.abc import Mapping
 
 import onnx
 
+from inference.checks import archives
+from inference.checks.refusal import Refused
 from inference.ensembles import read_ensemble
 from inference.tensors import Datatype, Signature, TensorSpec
 from marketplace.errors import ValidationProblem
@@ -25,8 +29,19 @@ DATATYPES: dict[int, Datatype] = {
 
 
 def read_signature(artifact: bytes, model_format: str = "onnx") -> Signature:
-    """The inputs and outputs of an `onnx` or `ensemble` artefact. Raises ValidationProblem."""
+    """The inputs and outputs of an `onnx`, `onnx-archive` or `ensemble` artefact. Raises ValidationProblem."""
+    if model_format == "onnx-archive":
+        return read_onnx(archived_model(artifact)[0])
     return read_onnx(artifact) if model_format == "onnx" else read_ensemble(artifact).signature
+
+
+def archived_model(artifact: bytes) -> tuple[bytes, Mapping[str, bytes]]:
+    """The model of an `onnx-archive`, and its data files by the paths that it has. Raises ValidationProblem."""
+    try:
+        files = archives.read(artifact)
+        return archives.model_and_data(files)
+    except Refused as refused:
+        raise ValidationProblem(refused.reason, path="input.artifact") from refused
 
 
 def read_onnx(artifact: bytes) -> Signature:
@@ -36,6 +51,11 @@ def read_onnx(artifact: bytes) -> Signature:
         model.ParseFromString(artifact)
     except Exception as error:  # protobuf's own error class is not part of its interface
         raise ValidationProblem("This file is not an ONNX model.", path="input.artifact") from error
+    return signature_of(model)
+
+
+def signature_of(model: onnx.ModelProto) -> Signature:
+    """As `read_onnx`. Raises ValidationProblem."""
     if not model.graph.output:
         raise ValidationProblem("This ONNX model has no outputs.", path="input.artifact")
     # Before IR version 4 initializers were listed among the inputs; nobody sends those.

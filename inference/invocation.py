@@ -18,6 +18,7 @@ from django.utils.translation import gettext as _
 
 from marketplace.access import Permission, Principal
 from marketplace.catalog.models import MLModel, ModelVersion
+from marketplace.catalog.takedowns import require_standing
 from marketplace.errors import InferenceFailed, MarketplaceError, ModelUnavailable, NotFound, ValidationProblem
 from marketplace.metering.admission import MAX_ANSWER_BYTES, Admission, Hint, Moved, admit, release, settle
 from marketplace.metering.heartbeats import beating
@@ -329,8 +330,10 @@ async def found_version(principal: Principal, ref: str, number: int | None, *, h
         return target
     if hinted:
         raise Moved
-    if not await looked_up(MLModel.objects.by_ref(ref).visible_to(principal).aexists()):
+    model = await looked_up(MLModel.objects.by_ref(ref).visible_to(principal).select_related("publisher").afirst())
+    if model is None:
         raise NotFound(_("There is no such model, or it is not yours to see."), path="input.model")
+    require_standing(model)
     if number is None:
         raise ModelUnavailable(_("This model has no live version yet."), path="input.model")
     raise NotFound(

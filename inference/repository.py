@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from inference.ensembles import DECOUPLED, read_ensemble
+from inference.formats import archived_model
 from inference.tensors import Datatype, Signature, TensorSpec
 
 
@@ -32,6 +33,10 @@ def triton_models(
     """
     if model_format == "onnx":
         return [_single(name, "onnxruntime", {"model.onnx": artifact}, signature, load)]
+    if model_format == "onnx-archive":
+        model, data = archived_model(artifact)
+        # Names beside Triton's own for the model would take its place.
+        return [_single(name, "onnxruntime", {**data, "model.onnx": model}, signature, load)]
     ensemble = read_ensemble(artifact)
     if ensemble.is_decoupled:
         (step,) = ensemble.steps

@@ -1,4 +1,6 @@
-"""What the worker does: keep Triton as the database wants it, give back what nobody settled, say that it lives."""
+"""What the worker does: check uploads, keep Triton as desired, give back what nobody settled, say that it lives."""
+
+from uuid import UUID
 
 from celery import shared_task
 from django.db import connection, transaction
@@ -6,7 +8,7 @@ from django.utils import timezone
 
 from marketplace.metering.models import StoredAnswer
 
-from . import deployment, reconciliation
+from . import checking, deployment, reconciliation
 from .models import Heartbeat
 
 MOST_AT_ONCE = 1000
@@ -15,6 +17,17 @@ MOST_AT_ONCE = 1000
 @shared_task  # type: ignore[untyped-decorator]
 def reconcile() -> None:
     deployment.run_round()
+
+
+@shared_task  # type: ignore[untyped-decorator]
+def check_version(version_id: str) -> None:
+    checking.check_waiting(UUID(version_id))
+
+
+@shared_task  # type: ignore[untyped-decorator]
+def check_waiting() -> None:
+    """Those that no task told of, and those whose worker died."""
+    checking.check_waiting()
 
 
 @shared_task  # type: ignore[untyped-decorator]

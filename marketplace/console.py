@@ -6,15 +6,19 @@ from typing import Any
 
 from csp.constants import SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from csp.decorators import csp_update
+from django.contrib import messages
 from django.contrib.auth.views import LogoutView, redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.db import models
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, reverse
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.paginator import InfinitePaginator
 from unfold.sites import UnfoldAdminSite
+
+from .errors import MarketplaceError
 
 # Unfold's Alpine compiles the expressions in its attributes, and its theme is a style element.
 UNFOLD_NEEDS = {"script-src": [SELF, UNSAFE_EVAL], "style-src": [UNSAFE_INLINE]}
@@ -98,6 +102,49 @@ class ConsoleAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
     show_full_result_count = False
     list_per_page = 50
     warn_unsaved_form = True
+
+    def decided(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        *,
+        question: str,
+        act: Callable[[Any, str], object],
+        done: str,
+        reason: str = "",
+    ) -> HttpResponse:
+        """Asks first (GET), then acts (POST) and says how it went, on the page of the object it was about.
+
+        `reason` says what a reason is asked for; what was typed is `act`'s second argument.
+        """
+        row = self.get_object(request, object_id)
+        if row is None:
+            missing: HttpResponse = self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+            return missing
+        site = self.admin_site
+        page = reverse(f"{site.name}:{self.opts.app_label}_{self.opts.model_name}_change", args=[row.pk])
+        typed, problem = request.POST.get("reason", ""), ""
+        if request.method == "POST":
+            try:
+                act(row, typed)
+            except MarketplaceError as error:
+                if not reason:
+                    messages.error(request, error.message)
+                    return HttpResponseRedirect(page)
+                problem = error.message
+            else:
+                messages.success(request, done)
+                return HttpResponseRedirect(page)
+        context = site.each_context(request) | {
+            "title": str(row),
+            "question": question,
+            "reason": reason,
+            "typed": typed,
+            "problem": problem,
+            "back": page,
+            "opts": self.opts,
+        }
+        return TemplateResponse(request, "console/decide.html", context, status=422 if problem else 200)
 
 
 class ReadOnlyAdmin(ConsoleAdmin):

@@ -135,6 +135,10 @@ class ModelUnavailable(MarketplaceError):
         self.retry_after_ms = retry_after_ms
 
 
+class TakenDown(ModelUnavailable):
+    """The operator has taken the model out of the marketplace."""
+
+
 class DeadlineExceeded(ModelUnavailable):
     """The model did not answer in the time that there was for it."""
 

@@ -23,7 +23,8 @@ from inference.tensors import Signature, TensorSpec
 from marketplace.access import Principal
 from marketplace.catalog.models import ArtifactFormat, Direction, MLModel, ModelVersion
 from marketplace.catalog.models import TensorSpec as TensorRow
-from marketplace.errors import ModelUnavailable, NotFound, ValidationProblem
+from marketplace.catalog.takedowns import require_standing
+from marketplace.errors import ModelUnavailable, NotFound, TakenDown, ValidationProblem
 from marketplace.metering.connections import fetched, out_of_reach
 from marketplace.subscriptions.models import ModelSubscription, ModelSubscriptionStatus
 
@@ -110,7 +111,7 @@ async def is_model_ready(principal: Principal, ref: str, number: int | None = No
     """Whether a Triton has it loaded. False as well for what the principal may not see."""
     try:
         version = await _version(principal, ref, number)
-    except NotFound:
+    except (NotFound, TakenDown):
         return False
     return bool(await looked_up(_loaded().filter(version=version.pk).aexists()))
 
@@ -204,9 +205,12 @@ async def _version(principal: Principal, ref: str, number: int | None) -> ModelV
     wanted = Q(status="LIVE") if number is None else Q(number=number)
     versions = ModelVersion.objects.callable_by(principal).filter(wanted, model__in=MLModel.objects.by_ref(ref))
     found = await looked_up(versions.afirst())
-    if found is None:
-        raise not_found(ref, number)
-    return found
+    if found is not None:
+        return found
+    model = await looked_up(MLModel.objects.by_ref(ref).visible_to(principal).select_related("publisher").afirst())
+    if model is not None:
+        require_standing(model)
+    raise not_found(ref, number)
 
 
 def not_found(ref: str, number: int | None) -> NotFound:

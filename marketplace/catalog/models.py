@@ -155,6 +155,8 @@ class ModelVersionStatus(models.TextChoices):
 
 class ArtifactFormat(models.TextChoices):
     ONNX = "onnx", "ONNX"
+    # A zip of one .onnx file and its external data.
+    ONNX_ARCHIVE = "onnx-archive", _("ONNX with external data")
     ENSEMBLE = "ensemble", _("Ensemble")
 
 

@@ -1,6 +1,7 @@
 """Reading the catalogue: what a principal may see, and finding something in it."""
 
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from django.contrib.postgres.search import SearchQuery, SearchRank, TrigramWordSimilarity
 from django.db import models
@@ -16,12 +17,25 @@ MAX_SEARCH_LENGTH = 200
 
 
 def visible_models(principal: Principal, prefix: str = "") -> Q:
-    """Public models, the tenant's own, and private ones whose publisher granted them to the tenant."""
-    condition = Q(**{f"{prefix}visibility": "PUBLIC"})
-    if principal.tenant_id is not None:
-        granted = _granted_to(principal.group_id)
-        condition |= Q(**{f"{prefix}publisher_id": principal.tenant_id}) | Q(**{f"{prefix}id__in": granted})
-    return condition
+    """Public models, the tenant's own, and private ones whose publisher granted them to the tenant.
+
+    Of a model that was taken down, only its publisher and its subscribers are left to see it.
+    """
+    public, standing = Q(**{f"{prefix}visibility": "PUBLIC"}), Q(**{f"{prefix}taken_down_at": None})
+    if principal.tenant_id is None:
+        return public & standing
+    own = Q(**{f"{prefix}publisher_id": principal.tenant_id})
+    granted = Q(**{f"{prefix}id__in": _granted_to(principal.group_id)})
+    subscribed = Q(**{f"{prefix}id__in": _subscribed_by(principal.tenant_id)})
+    return own | (public | granted) & (standing | subscribed)
+
+
+def _subscribed_by(tenant_id: UUID) -> "models.QuerySet[MLModel, object]":
+    from .models import MLModel  # noqa: PLC0415  (models.py needs these QuerySets first)
+
+    # Subscriptions are a room above: they come by way of the relation.
+    current = {"model_subscriptions__status__in": ("ACTIVE", "SUSPENDED")}
+    return MLModel.objects.filter(model_subscriptions__tenant_id=tenant_id, **current).values("pk")
 
 
 def _granted_to(group_id: int | None) -> "models.QuerySet[MLModel, object]":

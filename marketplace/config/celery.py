@@ -14,6 +14,7 @@ broker_url = settings.VALKEY_URL.replace("unix://", "redis+socket://", 1)
 EVERY_SECONDS = {
     "inference.tasks.heartbeat": 2.0,
     "inference.tasks.reconcile": 2.0,
+    "inference.tasks.check_waiting": 5.0,
     "inference.tasks.release_expired_holds": 5.0,
     "inference.tasks.forget_expired_answers": 600.0,
     "inference.tasks.reconcile_usage": 60.0,

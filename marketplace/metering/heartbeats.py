@@ -32,7 +32,8 @@ class beating:
     """Extends a hold until its call ends: `with beating(hold_id) as beat:`, and `with beat.awaiting():` in it.
 
     `async with beating(hold_id):` is both in one. What is awaited in there is cancelled, and ModelUnavailable raised,
-    when the hold has expired all the same: its answer could no longer be charged, and so must not be delivered.
+    when the hold has expired all the same (its answer could no longer be charged, and so must not be delivered) or the
+    model was taken down.
     """
 
     def __init__(self, hold_id: UUID) -> None:
@@ -101,7 +102,7 @@ def end_all(because: ModelUnavailable) -> None:
 
 def _lost() -> ModelUnavailable:
     return ModelUnavailable(
-        _("The call lost the units set aside for it, so it was stopped and is not charged. Try again."),
+        _("The call was stopped: it lost the units set aside for it, or its model was taken down. Try again."),
         retry_after_ms=1000,
     )
 

@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 
 from marketplace.access import Principal
 from marketplace.catalog.models import MLModel, ModelVersion, ModelVersionStatus
+from marketplace.catalog.takedowns import require_standing
 from marketplace.errors import ValidationProblem
 
 from .ownership import own_model, own_version
@@ -23,6 +24,7 @@ def release(principal: Principal, *, version_id: UUID) -> ModelVersion:
     """
     version = own_version(principal, version_id)
     model = version.model
+    require_standing(model)
     if version.status not in {ModelVersionStatus.READY, ModelVersionStatus.LIVE}:
         raise ValidationProblem(
             _("Only a version that is ready can be released, and this one is “%(status)s”.")

@@ -30,7 +30,7 @@ class Marketplace:
         self.acme = factories.tenant("acme")
         self.globex = factories.tenant("globex")
         self.model = factories.model(self.openlab, "digits", task="IMAGE_CLASSIFICATION", tags=["mnist", "vision"])
-        self.version = factories.version(self.model)
+        self.version = factories.version(self.model, report={"steps": [], "facts": {}})
         self.draft = factories.version(self.model, status="DRAFT")
         self.ready = factories.version(self.model, status="READY", released_at=None)
         self.plan = factories.plan(self.model, name="Scale")

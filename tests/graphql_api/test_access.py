@@ -143,6 +143,17 @@ MUTATIONS: dict[str, Row] = {
         }""",
         (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
     ),
+    "createUpload": Row(
+        "mutation { createUpload(input: {sizeBytes: 10}) { upload { id } errors { code } } }",
+        (DENIED, DENIED, DENIED, SEES, SIGN_IN),
+    ),
+    "createModelVersion": Row(
+        """mutation ($id: ID!) {
+          createModelVersion(input: {model: "openlab/secret", upload: $id}) { modelVersion { id } errors { code } }
+        }""",
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
+        ids("ArtifactUpload", "upload"),
+    ),
     "describeModelVersion": Row(
         """mutation ($id: ID!) {
           describeModelVersion(input: {modelVersion: $id, releaseNotes: "New."}) { modelVersion { id } errors { code } }
@@ -156,17 +167,6 @@ MUTATIONS: dict[str, Row] = {
         }""",
         (NOT_FOUND, NOT_FOUND, NOT_FOUND, INVALID, SIGN_IN),
         ids("ModelVersion", "secret_version"),
-    ),
-    "createUpload": Row(
-        "mutation { createUpload(input: {sizeBytes: 10}) { upload { id } errors { code } } }",
-        (DENIED, DENIED, DENIED, SEES, SIGN_IN),
-    ),
-    "createModelVersion": Row(
-        """mutation ($id: ID!) {
-          createModelVersion(input: {model: "openlab/secret", upload: $id}) { modelVersion { id } errors { code } }
-        }""",
-        (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
-        ids("ArtifactUpload", "upload"),
     ),
     "releaseModelVersion": Row(
         """mutation ($id: ID!) {
@@ -222,6 +222,11 @@ LINKS: dict[str, Row] = {
     "Model.versions": Row('{ model(ref: "openlab/digits") { versions { edges { node { id } } } } }', EVERYBODY),
     "Model.liveVersion": Row('{ model(ref: "openlab/digits") { liveVersion { id } } }', EVERYBODY),
     "Model.plans": Row('{ model(ref: "openlab/digits") { plans { id } } }', EVERYBODY),
+    "ModelVersion.check": Row(
+        "query ($id: ID!) { node(id: $id) { ... on ModelVersion { check { reason } } } }",
+        (NOTHING, NOTHING, NOTHING, SEES, NOTHING),
+        ids("ModelVersion", "version"),
+    ),
     "Model.publisher": Row('{ model(ref: "openlab/digits") { publisher { id } } }', EVERYBODY),
     "Model.viewerSubscription": Row('{ model(ref: "openlab/digits") { viewerSubscription { id } } }', OWN_TENANT),
     "ModelSubscription.model": Row(
@@ -262,9 +267,11 @@ PLAIN: dict[str, str] = {
     "Publisher": "id slug name",
     "ApiKey": "id name prefix role createdAt lastUsedAt expiresAt revokedAt",
     "Model": "id ref name displayName summary card cardHtml task tags license visibility createdAt updatedAt "
-    "subscriberCount",
+    "subscriberCount takenDownAt takedownReason",
     "ModelVersion": "id number status format sha256 sizeBytes releaseNotes createdAt inputs outputs",
     "ArtifactUpload": "id sizeBytes receivedBytes sha256 status url expiresAt",
+    "ModelVersionCheck": "steps reason advice facts",
+    "CheckStep": "name status detail seconds",
     "TensorSpec": "name datatype shape contentType labels example exampleShape",
     "Plan": "id name price unit includedUnits overagePrice requestsPerSecond burst maxConcurrency maxTokensPerCall",
     "Money": "amount currency",

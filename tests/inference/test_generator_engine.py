@@ -152,14 +152,18 @@ def test_whoever_is_left_when_it_stops_is_told(network: Network) -> None:
 
 
 def test_no_more_may_wait_than_it_says(network: Network) -> None:
-    held = threading.Event()
+    speaking, held = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        speaking.set()
+        held.wait(PATIENCE)
+
     full = engine.Engine(network, VOCABULARY, slots=1, waiting=2, ends=frozenset())
-    first = Listener(after=lambda: held.wait(PATIENCE))
-    full.submit(sequence([0], first))
+    full.submit(sequence([0], Listener(after=hold)))
+    assert speaking.wait(PATIENCE)
     for _ in range(2):
         full.submit(sequence([0], Listener()))
     with pytest.raises(engine.Full):
-        for _ in range(2):  # the first of all may still have been waiting itself
-            full.submit(sequence([0], Listener()))
+        full.submit(sequence([0], Listener()))
     held.set()
     full.stop()

@@ -4,8 +4,10 @@ import asyncio
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.utils import timezone
 
 from inference import tasks
+from marketplace.catalog.models import MLModel
 from marketplace.errors import ModelUnavailable
 from marketplace.metering import heartbeats
 from marketplace.metering.admission import release, settle
@@ -71,6 +73,18 @@ async def test_a_call_whose_hold_was_given_back_is_stopped_and_told_so() -> None
     with pytest.raises(ModelUnavailable, match="lost the units"):
         async with beating(hold_id):
             await asyncio.Event().wait()
+
+
+async def test_a_call_whose_model_was_taken_down_is_stopped_and_told_so() -> None:
+    acme = await contract()
+    hold_id = await acme.admit()
+    await MLModel.objects.aupdate(taken_down_at=timezone.now())
+
+    with pytest.raises(ModelUnavailable, match="its model was taken down"):
+        async with beating(hold_id):
+            await asyncio.Event().wait()
+
+    assert await release(hold_id, because="MODEL_UNAVAILABLE")
 
 
 async def test_a_caller_that_leaves_is_cancelled_as_ever() -> None:

@@ -7,7 +7,7 @@ from django.test import Client
 
 from inference.models import Deployment, UsageReconciliation
 from marketplace.access import TenantRole
-from marketplace.catalog.models import MLModelGroupObjectPermission, ModelVersionStatus, Visibility
+from marketplace.catalog.models import MLModelGroupObjectPermission, ModelVersionStatus, ReleaseEvent, Visibility
 from marketplace.metering.models import Budget, LedgerEntry, Quota, Spending
 from tests import factories
 
@@ -31,6 +31,7 @@ class House:
         self.version = factories.version(self.model, status=ModelVersionStatus.READY, released_at=None)
         self.plan = factories.plan(self.model, name="Free")
         self.subscription = factories.subscription(self.acme, self.plan)
+        self.event = ReleaseEvent.objects.create(model=self.model, version=self.live, kind="RELEASED")
         self.private = factories.model(self.openlab, "secret", visibility=Visibility.PRIVATE)
         factories.grant(self.private, self.acme)
         self.grant = MLModelGroupObjectPermission.objects.get()

@@ -4,6 +4,7 @@ from decimal import Decimal
 
 import pytest
 
+from marketplace.catalog.models import ReleaseEvent
 from marketplace.metering.models import Budget, Spending
 from marketplace.tenants.models import Tenant
 from tests import factories
@@ -124,3 +125,33 @@ def test_the_operator_sees_what_a_tenant_may_spend_and_has_spent(house: House) -
     assert "25.000000000" in spent
     assert "Acme" in browser.get("/admin/metering/budget/").content.decode()
     assert "Acme" in browser.get("/admin/metering/spending/").content.decode()
+
+
+def test_a_model_is_taken_down_for_a_reason_and_restored(house: House) -> None:
+    browser, page = house.browser("operator"), f"/admin/catalog/mlmodel/{house.model.pk}"
+
+    without = browser.post(f"{page}/take-down/", {"reason": " "})
+    assert (without.status_code, "Say why" in without.content.decode()) == (422, True)
+    assert browser.post(f"{page}/take-down/", {"reason": "It writes <b>ransom notes</b>."}).status_code == 302
+    house.model.refresh_from_db()
+    assert house.model.takedown_reason == "It writes <b>ransom notes</b>."
+    assert "&lt;b&gt;ransom notes" in browser.get(f"{page}/change/").content.decode()
+    event = ReleaseEvent.objects.get(kind="TAKEN_DOWN")
+    assert event.user == house.people["operator"]
+
+    assert browser.post(f"{page}/restore/").status_code == 302
+    house.model.refresh_from_db()
+    assert house.model.taken_down_at is None
+
+
+def test_an_operator_who_may_only_look_takes_nothing_down(house: House) -> None:
+    from django.contrib.auth.models import Permission  # noqa: PLC0415
+
+    house.people["clerk"].user_permissions.add(Permission.objects.get(codename="view_mlmodel"))
+    browser, page = house.browser("clerk"), f"/admin/catalog/mlmodel/{house.model.pk}"
+
+    shown = browser.get(f"{page}/change/")
+    assert (shown.status_code, "take-down" in shown.content.decode()) == (200, False)
+    assert browser.post(f"{page}/take-down/", {"reason": "Why."}).status_code == 403
+    house.model.refresh_from_db()
+    assert house.model.taken_down_at is None

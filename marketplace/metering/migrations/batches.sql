@@ -368,7 +368,8 @@ BEGIN
                  AS a (o, h, u, g, m, l, c, t, w);
 END $$;
 
--- Keeps what runs long from expiring. False for a hold that has expired meanwhile: its call is in vain.
+-- Keeps what runs long from expiring. False for a hold that has expired meanwhile: its call is in vain. False as well when the
+-- model was taken down: its call is to end.
 CREATE OR REPLACE FUNCTION metering_extend(p_holds uuid[], p_lease double precision) RETURNS boolean[] LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan SET jit = off
 SET lock_timeout = '200ms' AS $$
@@ -378,7 +379,9 @@ BEGIN
     PERFORM FROM metering_hold WHERE id = ANY (p_holds) ORDER BY id FOR NO KEY UPDATE;
     WITH done AS (
         UPDATE metering_hold SET state = 'executing', expires_at = clock_timestamp() + make_interval(secs => p_lease)
-         WHERE id = ANY (p_holds) AND CASE state WHEN 'settled' THEN false WHEN 'released' THEN false ELSE true END RETURNING id
+         WHERE id = ANY (p_holds) AND CASE state WHEN 'settled' THEN false WHEN 'released' THEN false ELSE true END
+           AND (SELECT m.taken_down_at IS NULL FROM catalog_modelversion v JOIN catalog_mlmodel m ON m.id = v.model_id WHERE v.id = version_id)
+        RETURNING id
     )
     SELECT array_agg(a.id = ANY (ARRAY(SELECT id FROM done)) ORDER BY position) INTO answers
       FROM unnest(p_holds) WITH ORDINALITY AS a (id, position);

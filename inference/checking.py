@@ -1,0 +1,174 @@
+"""Versions on their way from VALIDATING to READY or REJECTED: what was uploaded goes through inference.checks.
+
+One check at a time, held by an advisory lock that dies with its worker: a worker always has a hand free for the
+reconciler, and a check that took its worker with it is known by the lock being free. What is kept in the report until
+the end, and is nobody's to see: "attempts", and the "conversion" that is waited for or has been made.
+"""
+
+import functools
+import logging
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+
+from marketplace.catalog.models import Direction, ModelVersion, ModelVersionStatus
+from marketplace.errors import ValidationProblem
+from marketplace.objects import store
+from marketplace.objects.content import CorruptObject
+from marketplace.publishing import versions
+from marketplace.publishing.versions import Checked, Tensor
+
+from .checks.checker import check
+from .checks.refusal import Refused
+from .checks.report import Accepted, Report
+from .checks.sandbox import Sandbox, SandboxFailed
+
+log = logging.getLogger(__name__)
+
+ADVISORY_LOCK = 0x636865636B  # "check": any number that nothing else locks
+MOST_ATTEMPTS = 2
+# A worker looks for more to check until it has been at it this long; then it lets other tasks come first.
+SECONDS_AT_ONCE = 60
+
+GIVEN_UP = Refused(
+    "The check was started {attempts} times, and each time it took its worker down with it.",
+    "Try `onnxruntime.InferenceSession` on the model yourself, export it again, and upload that.",
+)
+GONE = Refused("What was uploaded is not whole any more in the object store.", "Upload it again.")
+NOT_CONVERTED = Refused(
+    "This has to be converted to ONNX ({kind}), and this marketplace does not convert such models.",
+    "Convert it yourself and upload the ONNX model: `python -m tf2onnx.convert --saved-model folder --opset 17 "
+    "--output model.onnx`, `python -m tf2onnx.convert --tflite model.tflite …`, or for scikit-learn `to_onnx(model, X, "
+    'options={"zipmap": False})`.',
+)
+
+
+def check_waiting(first: UUID | None = None) -> int:
+    """Checks what waits, `first` and then the oldest. Returns how many were tried: 0 while another worker does it."""
+    tried = 0
+    started = time.monotonic()
+    with _alone() as alone:
+        while alone and time.monotonic() - started < SECONDS_AT_ONCE:
+            waiting = ModelVersion.objects.filter(
+                status=ModelVersionStatus.VALIDATING, report__conversion__state__isnull=True
+            )
+            version = (waiting.filter(pk=first).first() if first else None) or waiting.order_by("pk").first()
+            if version is None:
+                break
+            tried += 1
+            try:
+                check_version(version)
+            except SandboxFailed:
+                # Not the version's fault: the next round tries again.
+                log.exception("version %s could not be checked", version.pk)
+                break
+    return tried
+
+
+def check_version(version: ModelVersion) -> None:
+    """One attempt, by whoever holds the lock. Raises SandboxFailed, and leaves the version as it was."""
+    known = Known.of(version.report)
+    if known.attempts >= MOST_ATTEMPTS:
+        report = Report()
+        report.refuse(GIVEN_UP.reason.format(attempts=known.attempts), GIVEN_UP.advice)
+        versions.reject(version.pk, report=known.published(report))
+        return
+    tell = functools.partial(_tell, version.pk, Known(known.attempts + 1, known.steps, known.converted))
+    tell(Report().as_json())
+    with tempfile.TemporaryDirectory(prefix="check-") as folder:
+        artifact = Path(folder) / "artifact"
+        sha256 = known.converted or version.sha256
+        try:
+            store().download(sha256, artifact)
+        except (FileNotFoundError, CorruptObject):
+            report = Report()
+            report.refuse(GONE.reason, GONE.advice)
+            versions.reject(version.pk, report=known.published(report))
+            return
+        try:
+            report = check(_sandbox(), artifact, progress=tell)
+        except SandboxFailed:
+            versions.report_progress(version.pk, report=version.report)
+            raise
+        _conclude(version, known, report, sha256, artifact.stat().st_size)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the report holds beside what is shown: attempts so far, steps before a conversion, what came of it."""
+
+    attempts: int = 0
+    steps: tuple[dict[str, Any], ...] = ()
+    converted: str = ""
+
+    @classmethod
+    def of(cls, report: dict[str, Any]) -> "Known":
+        conversion = report.get("conversion", {})
+        return cls(report.get("attempts", 0), tuple(conversion.get("steps", ())), conversion.get("sha256", ""))
+
+    def published(self, report: Report) -> dict[str, Any]:
+        return self.with_steps(report.as_json())
+
+    def with_steps(self, report: dict[str, Any]) -> dict[str, Any]:
+        return {**report, "steps": [*self.steps, *report["steps"]]}
+
+    def kept(self, report: dict[str, Any]) -> dict[str, Any]:
+        conversion = {"steps": list(self.steps), "sha256": self.converted} if self.converted else {}
+        return {**self.with_steps(report), "attempts": self.attempts, "conversion": conversion}
+
+
+def _tell(version_id: UUID, known: Known, report: dict[str, Any]) -> None:
+    versions.report_progress(version_id, report=known.kept(report))
+
+
+def _conclude(version: ModelVersion, known: Known, report: Report, sha256: str, size_bytes: int) -> None:
+    if report.convert:
+        report.refuse(NOT_CONVERTED.reason.format(kind=report.convert), NOT_CONVERTED.advice)
+    if report.accepted is None:
+        versions.reject(version.pk, report=known.published(report))
+        return
+    checked = Checked(
+        format=report.accepted.format,
+        sha256=sha256,
+        size_bytes=size_bytes,
+        signature=_tensors(report.accepted),
+        decoupled=report.accepted.decoupled,
+    )
+    try:
+        versions.accept(version.pk, checked=checked, report=known.published(report))
+    except ValidationProblem as problem:
+        report.refuse(problem.message, "Change the model's inputs and outputs, and export it again.")
+        versions.reject(version.pk, report=known.published(report))
+
+
+def _tensors(accepted: Accepted) -> list[Tensor]:
+    return [
+        Tensor(direction, spec.name, spec.datatype.value, spec.shape)
+        for direction, specs in ((Direction.INPUT, accepted.inputs), (Direction.OUTPUT, accepted.outputs))
+        for spec in specs
+    ]
+
+
+@functools.cache
+def _sandbox() -> Sandbox:
+    """One for each worker, started at its first check."""
+    return Sandbox()
+
+
+@contextmanager
+def _alone() -> Iterator[bool]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", [ADVISORY_LOCK])
+        (alone,) = cursor.fetchone()
+        try:
+            yield alone
+        finally:
+            if alone:
+                cursor.execute("SELECT pg_advisory_unlock(%s)", [ADVISORY_LOCK])
