@@ -101,20 +101,20 @@ def die_with_parent(parent: int) -> None:
 
 
 def memory_now() -> tuple[int, int]:
-    """Bytes that are resident, and those that RLIMIT_DATA has counted so far (man 5 proc, statm)."""
+    """Bytes that are resident, and bytes of addresses that are taken (man 5 proc, statm)."""
     with open("/proc/self/statm", "rb") as statm:
         fields = statm.read().split()
     page = resource.getpagesize()
-    return int(fields[1]) * page, int(fields[5]) * page
+    return int(fields[1]) * page, int(fields[0]) * page
 
 
 def _limit(more_bytes: int, cpu_seconds: int) -> None:
-    _resident, data = memory_now()
+    _resident, addresses = memory_now()
     # SIGXCPU first, which says what it was; a second later SIGKILL.
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))
     for limit, most in (
-        # What is private counts from the moment that it is asked for, touched or not.
-        (resource.RLIMIT_DATA, data + max(more_bytes, 0)),
+        # Shared or not, touched or not.
+        (resource.RLIMIT_AS, addresses + max(more_bytes, 0)),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_NOFILE, OPEN_FILES),
         (resource.RLIMIT_NPROC, 0),

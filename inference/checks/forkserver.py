@@ -51,11 +51,14 @@ def obey(orders: socket.socket, order: dict[str, Any], entry: Entry, artifact: i
         os.kill(child, signal.SIGKILL)
     _pid, status, usage = os.wait4(child, 0)
     code = os.waitstatus_to_exitcode(status)
+    cpu_seconds = usage.ru_utime + usage.ru_stime
+    by_limit = code == -signal.SIGXCPU or (code == -signal.SIGKILL and cpu_seconds >= order["cpu_seconds"])
+    too_long = not in_time or by_limit
     return {
-        "ended": "timeout" if not in_time or code == -signal.SIGXCPU else "signal" if code < 0 else "exit",
+        "ended": "timeout" if too_long else "signal" if code < 0 else "exit",
         "code": abs(code),
         "seconds": time.monotonic() - started,
-        "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        "cpu_seconds": cpu_seconds,
         "peak_bytes": usage.ru_maxrss * 1024,
     }
 
