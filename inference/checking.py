@@ -2,16 +2,16 @@
 
 One check at a time, held by an advisory lock that dies with its worker: a worker always has a hand free for the
 reconciler, and a check that took its worker with it is known by the lock being free. What is kept in the report until
-the end, and is nobody's to see: "attempts", and the "conversion" that is waited for or has been made.
+the end, and is nobody's to see: "attempts", and the "conversion" that is waited for or has been made (converting.py).
 """
 
 import functools
 import logging
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -25,6 +25,7 @@ from marketplace.objects.content import CorruptObject
 from marketplace.publishing import versions
 from marketplace.publishing.versions import Checked, Tensor
 
+from . import converting
 from .checks.checker import check
 from .checks.refusal import Refused
 from .checks.report import Accepted, Report
@@ -42,11 +43,8 @@ GIVEN_UP = Refused(
     "Try `onnxruntime.InferenceSession` on the model yourself, export it again, and upload that.",
 )
 GONE = Refused("What was uploaded is not whole any more in the object store.", "Upload it again.")
-NOT_CONVERTED = Refused(
-    "This has to be converted to ONNX ({kind}), and this marketplace does not convert such models.",
-    "Convert it yourself and upload the ONNX model: `python -m tf2onnx.convert --saved-model folder --opset 17 "
-    "--output model.onnx`, `python -m tf2onnx.convert --tflite model.tflite …`, or for scikit-learn `to_onnx(model, X, "
-    'options={"zipmap": False})`.',
+STILL_NO_ONNX = Refused(
+    "What the conversion made has to be converted again.", "Convert the model yourself, and upload the ONNX model."
 )
 
 
@@ -80,7 +78,7 @@ def check_version(version: ModelVersion) -> None:
         report.refuse(GIVEN_UP.reason.format(attempts=known.attempts), GIVEN_UP.advice)
         versions.reject(version.pk, report=known.published(report))
         return
-    tell = functools.partial(_tell, version.pk, Known(known.attempts + 1, known.steps, known.converted))
+    tell = functools.partial(_tell, version.pk, replace(known, attempts=known.attempts + 1))
     tell(Report().as_json())
     with tempfile.TemporaryDirectory(prefix="check-") as folder:
         artifact = Path(folder) / "artifact"
@@ -107,11 +105,19 @@ class Known:
     attempts: int = 0
     steps: tuple[dict[str, Any], ...] = ()
     converted: str = ""
+    source: str = ""
+    labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, report: dict[str, Any]) -> "Known":
         conversion = report.get("conversion", {})
-        return cls(report.get("attempts", 0), tuple(conversion.get("steps", ())), conversion.get("sha256", ""))
+        return cls(
+            report.get("attempts", 0),
+            tuple(conversion.get("steps", ())),
+            conversion.get("sha256", ""),
+            conversion.get("kind", ""),
+            conversion.get("labels", {}),
+        )
 
     def published(self, report: Report) -> dict[str, Any]:
         return self.with_steps(report.as_json())
@@ -120,7 +126,11 @@ class Known:
         return {**report, "steps": [*self.steps, *report["steps"]]}
 
     def kept(self, report: dict[str, Any]) -> dict[str, Any]:
-        conversion = {"steps": list(self.steps), "sha256": self.converted} if self.converted else {}
+        conversion = (
+            {"steps": list(self.steps), "sha256": self.converted, "kind": self.source, "labels": self.labels}
+            if self.converted
+            else {}
+        )
         return {**self.with_steps(report), "attempts": self.attempts, "conversion": conversion}
 
 
@@ -129,8 +139,11 @@ def _tell(version_id: UUID, known: Known, report: dict[str, Any]) -> None:
 
 
 def _conclude(version: ModelVersion, known: Known, report: Report, sha256: str, size_bytes: int) -> None:
+    if report.convert and known.converted:
+        report.refuse(STILL_NO_ONNX.reason, STILL_NO_ONNX.advice)
     if report.convert:
-        report.refuse(NOT_CONVERTED.reason.format(kind=report.convert), NOT_CONVERTED.advice)
+        converting.begin(version, report.convert, [*known.steps, *report.steps])
+        return
     if report.accepted is None:
         versions.reject(version.pk, report=known.published(report))
         return
@@ -138,8 +151,9 @@ def _conclude(version: ModelVersion, known: Known, report: Report, sha256: str, 
         format=report.accepted.format,
         sha256=sha256,
         size_bytes=size_bytes,
-        signature=_tensors(report.accepted),
+        signature=_tensors(report.accepted, known.labels),
         decoupled=report.accepted.decoupled,
+        source_format=known.source,
     )
     try:
         versions.accept(version.pk, checked=checked, report=known.published(report))
@@ -148,9 +162,18 @@ def _conclude(version: ModelVersion, known: Known, report: Report, sha256: str, 
         versions.reject(version.pk, report=known.published(report))
 
 
-def _tensors(accepted: Accepted) -> list[Tensor]:
+def _tensors(accepted: Accepted, labels: Mapping[str, Sequence[str]]) -> list[Tensor]:
+    """With the labels that a conversion found, of the outputs that have so many classes."""
     return [
-        Tensor(direction, spec.name, spec.datatype.value, spec.shape)
+        Tensor(
+            direction,
+            spec.name,
+            spec.datatype.value,
+            spec.shape,
+            labels=labels.get(spec.name)
+            if direction == Direction.OUTPUT and spec.shape[-1] == len(labels.get(spec.name, ()))
+            else None,
+        )
         for direction, specs in ((Direction.INPUT, accepted.inputs), (Direction.OUTPUT, accepted.outputs))
         for spec in specs
     ]
