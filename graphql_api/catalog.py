@@ -1,5 +1,6 @@
 """The catalogue: models and their versions as anybody may browse them."""
 
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,9 +9,11 @@ import strawberry
 import strawberry_django
 from django.db.models import Prefetch, QuerySet
 from strawberry import relay
+from strawberry.extensions import FieldExtension
 from strawberry.scalars import JSON
 from strawberry_django.optimizer import OptimizerStore, optimize
 
+from inference.models import Deployment
 from marketplace.catalog import models as catalog
 from marketplace.catalog.models import Datatype, Direction, MLModel, ModelTask, ModelVersionStatus, Visibility
 from marketplace.subscriptions import models as subscriptions
@@ -25,6 +28,8 @@ from .scalars import BigInt
 from .searching import NEWEST_FIRST, Facets, ModelFilter, ModelOrder, ModelSearch
 
 if TYPE_CHECKING:
+    from .deployments import ModelVersionDeployment
+    from .releases import ReleaseEvent
     from .subscriptions import ModelSubscription, Plan
 
 strawberry.enum(ModelTask)
@@ -33,6 +38,7 @@ strawberry.enum(ModelVersionStatus)
 strawberry.enum(Datatype, description="Datatypes and names as the Open Inference Protocol (v2) has them.")
 
 BY_NUMBER = Order("number", ("number",))
+LATEST_EVENT_FIRST = Order("history", ("at", "id"))
 
 
 @strawberry_django.type(catalog.TensorSpec)
@@ -46,6 +52,10 @@ class TensorSpec:
     labels: list[str] | None = strawberry_django.field(description="For class scores: the name of each index.")
     example: JSON | None = strawberry_django.field(description="A value to try, flat and row-major.")
     example_shape: list[BigInt] | None
+
+
+def _own_deployments(info: Info) -> "QuerySet[Deployment]":
+    return Deployment.objects.visible_to(info.context.principal).order_by("endpoint", "id")
 
 
 def _tensors(direction: Direction, description: str) -> Any:
@@ -75,6 +85,30 @@ class ModelVersion(ByPrimaryKey, relay.Node):
     created_at: datetime
     inputs = _tensors(Direction.INPUT, "What it takes.")
     outputs = _tensors(Direction.OUTPUT, "What it gives.")
+    deprecated_at: datetime | None = strawberry_django.field(
+        description="Since when its callers are told that it is to go."
+    )
+    sunset_at: datetime | None = strawberry_django.field(description="From when on it may be retired.")
+
+    instance_count: int = strawberry_django.field(description="How many copies of it run on each server.")
+    max_batch_size: int = strawberry_django.field(
+        description="How many rows a request may have, since requests are merged; 0: they are not, and there is no "
+        "such limit."
+    )
+    response_cache: bool = strawberry_django.field(
+        description="Whether the same request gets the answer that it got before."
+    )
+
+    @strawberry_django.field(
+        graphql_type=list[Annotated["ModelVersionDeployment", strawberry.lazy(".deployments")]],
+        prefetch_related=[
+            lambda info: Prefetch("deployments", queryset=_own_deployments(info), to_attr="own_deployments")
+        ],
+        description="Where it runs: its publisher's to know, nobody else's.",
+    )
+    def deployments(self: Any, info: Info) -> Any:
+        known = getattr(self, "own_deployments", None)
+        return _own_deployments(info).filter(version=self.pk) if known is None else known
 
     @strawberry_django.field(
         only=["report", "model__publisher_id"],
@@ -87,6 +121,23 @@ class ModelVersion(ByPrimaryKey, relay.Node):
         return check_of(self.report) if own else None
 
 
+class PublishersOwn(FieldExtension):
+    """Null for everybody but the model's publisher."""
+
+    def resolve(self, next_: Callable[..., Any], source: Any, info: Info, **arguments: Any) -> Any:
+        is_own = source.publisher_id == info.context.principal.tenant_id
+        return next_(source, info, **arguments) if is_own else None
+
+
+def _publishers_own(description: str, **options: Any) -> Any:
+    return strawberry_django.field(
+        description=f"{description} Its publisher's to know.",
+        only=["publisher_id"],
+        extensions=[PublishersOwn()],
+        **options,
+    )
+
+
 _MODEL_KEY = OptimizerStore.with_hints(only=["model_id"])
 
 
@@ -96,7 +147,7 @@ def _viewer_subscriptions(info: Info) -> "QuerySet[subscriptions.ModelSubscripti
 
 
 def _plans_on_offer(info: Info) -> "QuerySet[subscriptions.Plan]":
-    return subscriptions.Plan.objects.visible_to(info.context.principal).filter(hidden_at=None)
+    return subscriptions.Plan.objects.visible_to(info.context.principal).on_offer()
 
 
 @strawberry_django.type(MLModel, name="Model")
@@ -116,6 +167,20 @@ class Model(ByPrimaryKey, relay.Node):
         description="The version that answers when a caller names none."
     )
     subscriber_count: int
+    releasing_version: ModelVersion | None = _publishers_own("Goes live, or becomes the canary, once it is loaded.")
+    releasing_percent: int | None = _publishers_own("The share that it will have as the canary; null: it goes live.")
+    canary_version: ModelVersion | None = _publishers_own("Answers a share of the tenants that name none.")
+    canary_percent: int | None = _publishers_own("The canary's share.")
+    shadow_version: ModelVersion | None = _publishers_own("Is asked a share of what the live version is asked.")
+    shadow_percent: int | None = _publishers_own("The shadow's share.")
+    releases = related(
+        "release_events",
+        back="model",
+        graphql_type=Connection[Annotated["ReleaseEvent", strawberry.lazy(".releases")]],  # type: ignore[type-var]  # no Node: nobody looks one up
+        order=LATEST_EVENT_FIRST,
+        visible=catalog.ReleaseEvent.objects.visible_to,
+        description="Its history, newest first: its publisher's to know.",
+    )
     taken_down_at: datetime | None = strawberry_django.field(
         description="Since when the operator lets nobody call it. Its publisher and its subscribers still see it."
     )
@@ -134,6 +199,10 @@ class Model(ByPrimaryKey, relay.Node):
     )
     def ref(self: Any) -> str:
         return f"{self.publisher.slug}/{self.name}"
+
+    @_publishers_own("The version that was live at that moment, as its history has it.")
+    def version_live_at(self: Any, at: datetime) -> ModelVersion | None:
+        return catalog.ModelVersion.objects.live_at(self, at).first()  # type: ignore[return-value]
 
     @strawberry_django.field(only=["card"], description="The card, rendered and sanitised.")
     def card_html(self: Any) -> str:

@@ -23,13 +23,16 @@ from marketplace.tenants import models as tenants
 from .budgets import BudgetsMutation
 from .catalog import CatalogQuery, Model, ModelVersion, Publisher
 from .context import Info
+from .deployments import DeploymentsMutation
 from .descriptions import DescriptionsMutation
 from .errors import PROBLEMS
 from .invocation import InvocationMutation, InvocationSubscription
 from .limits import MAX_PAGE
 from .metering import Invocation
 from .nodes import parse_global_id
+from .plans import PlansMutation
 from .publishing import PublishingMutation
+from .releases import ReleasesMutation
 from .scalars import SCALARS
 from .steps import StepsMutation
 from .subscriptions import ModelSubscription, Plan, SubscriptionsMutation
@@ -90,9 +93,12 @@ class Mutation(
     TenantsMutation,
     BudgetsMutation,
     PublishingMutation,
+    PlansMutation,
+    ReleasesMutation,
     UploadsMutation,
     DescriptionsMutation,
     StepsMutation,
+    DeploymentsMutation,
     InvocationMutation,
 ):
     pass

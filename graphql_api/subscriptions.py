@@ -2,19 +2,19 @@
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
 
 import strawberry
 import strawberry_django
-from django.db.models import QuerySet
+from django.db.models import Expression, QuerySet
 from strawberry import relay
 
-from marketplace.metering.current import current_quota
+from marketplace.metering.current import current_quota, current_terms
 from marketplace.subscriptions import actions
 from marketplace.subscriptions import models as subscriptions
 from marketplace.subscriptions.models import MeteredUnit, ModelSubscriptionStatus
 
-from .catalog import Model
+from .catalog import Model, ModelVersion
 from .connections import Order
 from .context import Info
 from .errors import Problem
@@ -52,24 +52,91 @@ class Plan(ByPrimaryKey, relay.Node):
         return Money(amount=self.price, currency=self.currency)
 
     @strawberry_django.field(
+        only=["successor_id"],
+        description="What its publisher has made of these terms: who is on them moves there when a period begins from "
+        "`successorFrom` on. Null for the latest ones.",
+        graphql_type=Annotated["Plan", strawberry.lazy(".subscriptions")] | None,
+    )
+    def successor(self: Any) -> Any:
+        return self.successor
+
+    successor_from: datetime | None
+
+    @strawberry_django.field(
         only=["overage_price", "currency"], description="Per unit; null: calls past the quota are refused."
     )
     def overage_price(self: Any) -> Money | None:
         return None if self.overage_price is None else Money(amount=self.overage_price, currency=self.currency)
 
 
+# What the plan's fields are made of, and its terms compared by.
+_TERMS = [
+    *("plan_id", "created_at", "status"),
+    *(f"plan__{field.attname}" for field in subscriptions.Plan._meta.concrete_fields),
+]
+
+
+def _with(annotations: dict[str, Expression], row: Any) -> Any:
+    """The row with these, which it has already where the optimizer saw to it."""
+    if all(hasattr(row, name) for name in annotations):
+        return row
+    return subscriptions.ModelSubscription.objects.annotate(**annotations).select_related("plan").get(pk=row.pk)
+
+
+def _plan(row: Any, which: str) -> Any:
+    """Most plans never change; of one that did, the terms are looked up until the contract is moved to them."""
+    wanted = row.plan_id if row.status == ModelSubscriptionStatus.CANCELLED else getattr(row, which)
+    return row.plan if wanted == row.plan_id else subscriptions.Plan.objects.get(pk=wanted)
+
+
+def _next_plan(row: Any) -> Any:
+    row = _with(current_terms(), row)
+    now, then = _plan(row, "terms_id"), _plan(row, "next_terms_id")
+    return then if now.terms != then.terms else None
+
+
 @strawberry_django.type(subscriptions.ModelSubscription, description="A tenant's contract on a plan of a model.")
 class ModelSubscription(ByPrimaryKey, relay.Node):
     model: Model
-    plan: Plan
     status: ModelSubscriptionStatus
     created_at: datetime
+    pinned_version: ModelVersion | None = strawberry_django.field(
+        description="Answers calls that name no version, until it is retired; null: the live one answers."
+    )
 
-    @strawberry_django.field(annotate=current_quota(), only=["created_at"])
+    @strawberry_django.field(
+        graphql_type=Plan,
+        annotate=current_terms(),
+        select_related=["plan"],
+        only=_TERMS,
+        description="Its terms in this period.",
+    )
+    def plan(self: Any) -> Any:
+        return _plan(_with(current_terms(), self), "terms_id")
+
+    @strawberry_django.field(
+        graphql_type=Plan | None,
+        annotate=current_terms(),
+        select_related=["plan"],
+        only=_TERMS,
+        description="The terms that its publisher has announced: they hold from `nextPlanFrom` on, unless the tenant "
+        "cancels or the publisher changes them again. Null when nothing changes.",
+    )
+    def next_plan(self: Any) -> Any:
+        return _next_plan(self)
+
+    @strawberry_django.field(
+        annotate=current_terms(),
+        select_related=["plan"],
+        only=_TERMS,
+        description="When this period ends, if the next one has other terms.",
+    )
+    def next_plan_from(self: Any) -> datetime | None:
+        return None if _next_plan(self) is None else _with(current_terms(), self).quota_period_end
+
+    @strawberry_django.field(annotate=current_quota(), only=["created_at", "plan_id"])
     def quota(self: Any) -> Quota:
-        row = self
-        if not hasattr(row, "quota_limit"):
-            row = subscriptions.ModelSubscription.objects.annotate(**current_quota()).get(pk=self.pk)
+        row = _with(current_quota(), self)
         return Quota(
             period_start=row.quota_period_start,
             period_end=row.quota_period_end,

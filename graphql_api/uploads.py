@@ -6,9 +6,11 @@ from typing import Any
 import strawberry
 import strawberry_django
 from django.db.models import QuerySet
+from django.utils.translation import gettext as _
 from strawberry import relay
 
 from marketplace.catalog import models as catalog
+from marketplace.errors import ValidationProblem
 from marketplace.publishing import models as publishing
 from marketplace.publishing import uploads
 from marketplace.publishing.models import UploadStatus
@@ -18,7 +20,7 @@ from .context import Info
 from .errors import Problem
 from .mutation import expected_failures
 from .nodes import ByPrimaryKey, primary_key
-from .scalars import BigInt
+from .scalars import BigInt, Upload
 
 strawberry.enum(
     UploadStatus,
@@ -59,6 +61,7 @@ class CreateUploadInput:
 @strawberry.input
 class CreateModelVersionInput:
     model: str = strawberry.field(description="publisher/name")
+    artifact: Upload | None = strawberry.field(default=None, description="The bytes, in this request.")
     upload: strawberry.ID | None = strawberry.field(default=None, description="A finished resumable upload.")
     release_notes: str = ""
 
@@ -92,14 +95,17 @@ class UploadsMutation:
         return CreateUploadPayload(row=publishing.Upload.objects.filter(pk=upload.pk))
 
     @strawberry.mutation(
-        description="The next version of a model. It is VALIDATING until the checks end, then READY or REJECTED."
+        description="The next version of a model, of one of `artifact` and `upload`. It is VALIDATING until the checks "
+        "end, then READY or REJECTED."
     )
     @expected_failures(CreateModelVersionPayload)
     def create_model_version(self, info: Info, input: CreateModelVersionInput) -> CreateModelVersionPayload:
-        version = uploads.submit(
-            info.context.principal,
-            upload_id=primary_key(input.upload or "", "ArtifactUpload", path="input.upload"),
-            model_ref=input.model,
-            release_notes=input.release_notes,
-        )
+        if (input.artifact is None) == (input.upload is None):
+            raise ValidationProblem(_("Send one of `artifact` and `upload`."), path="input.artifact")
+        described = {"model_ref": input.model, "release_notes": input.release_notes}
+        if input.artifact is not None:
+            version = uploads.submit_file(info.context.principal, content=input.artifact, **described)
+        else:
+            upload_id = primary_key(input.upload or "", "ArtifactUpload", path="input.upload")
+            version = uploads.submit(info.context.principal, upload_id=upload_id, **described)
         return CreateModelVersionPayload(row=catalog.ModelVersion.objects.filter(pk=version.pk))

@@ -6,6 +6,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, TypeVar
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -18,6 +19,7 @@ from marketplace.edge import bearer
 from marketplace.errors import MarketplaceError
 from marketplace.tenants.sessions import forgery
 
+from . import multipart
 from .context import context_of
 from .errors import request_error
 from .execution import Answer, answer, answers, content, encoded, opened, refusal
@@ -83,6 +85,10 @@ async def _answer(request: HttpRequest, media_type: str) -> HttpResponseBase:
         return refused(error, media_type)
     if request.method == "GET":
         parameters = _from_query_string(request)
+    elif request.content_type == multipart.MEDIA_TYPE:
+        most = multipart.MAX_BODY_BYTES if context.principal.tenant_id else MAX_ANONYMOUS_BODY_BYTES
+        # Whatever looks at such a body parses all of it.
+        parameters = await sync_to_async(_from_multipart)(request, most)
     else:
         _check_csrf(request)
         most = MAX_BODY_BYTES if context.principal.tenant_id else MAX_ANONYMOUS_BODY_BYTES
@@ -173,13 +179,32 @@ def _from_body(request: HttpRequest, most: int) -> dict[str, Any]:
         raise RequestRefusedError(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE, _("Send the body as %(type)s in UTF-8.") % {"type": JSON}
         )
-    length = request.headers.get("Content-Length", "")
-    if length.isdecimal() and int(length) > most:
-        raise too_large(most)
+    _check_length(request, most)
     body = request.body
     if len(body) > most:
         raise too_large(most)
-    parameters = parsed(body, _("The body"))
+    return _an_object(parsed(body, _("The body")))
+
+
+def _from_multipart(request: HttpRequest, most: int) -> dict[str, Any]:
+    _check_length(request, most)
+    if not request.headers.get("Content-Length", "").isdecimal():
+        raise RequestRefusedError(HTTPStatus.LENGTH_REQUIRED, _("Say how long the body is, in Content-Length."))
+    _check_csrf(request)
+    try:
+        operations, places = multipart.fields(request)
+        return _an_object(multipart.placed(parsed(operations, "operations"), parsed(places, "map"), request))
+    except multipart.MultipartError as error:
+        raise RequestRefusedError(HTTPStatus.BAD_REQUEST, str(error)) from error
+
+
+def _check_length(request: HttpRequest, most: int) -> None:
+    length = request.headers.get("Content-Length", "")
+    if length.isdecimal() and int(length) > most:
+        raise too_large(most)
+
+
+def _an_object(parameters: Any) -> dict[str, Any]:
     if isinstance(parameters, list):
         raise RequestRefusedError(HTTPStatus.BAD_REQUEST, _("Batches are not supported: send one request at a time."))
     if not isinstance(parameters, dict):

@@ -12,11 +12,11 @@ from marketplace.catalog.models import ModelVersion
 from marketplace.errors import ModelUnavailable
 
 from . import gateway
-from .deployment import mark_broken
+from .demand import loaded_on_demand, mark_broken
 from .records import looked_up
 from .scheduler import Scheduler
 from .tensors import InferenceRequest, Tensor
-from .versions import endpoints_of, forget_endpoints_of
+from .versions import Place, endpoints_of, forget_endpoints_of
 
 Outputs = tuple[Tensor, ...]
 
@@ -25,11 +25,11 @@ scheduler = Scheduler()
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """What to ask which version for, within `seconds`; `endpoints` (addresses) have it loaded, as of a second ago when
-    they are `hinted`."""
+    """What to ask which version for, within `seconds`; `endpoints` have it loaded, as of a second ago when they are
+    `hinted`."""
 
     version: ModelVersion
-    endpoints: Sequence[str]
+    endpoints: Sequence[Place]
     request: InferenceRequest
     seconds: float
     request_id: str
@@ -44,18 +44,18 @@ async def infer(errand: Errand) -> Outputs:
             return await gateway.only(answers)
     deadline = asyncio.get_running_loop().time() + errand.seconds
     failure: ModelUnavailable | None = None
-    for where in (_known, _elsewhere):
-        for endpoint in await where(errand):
+    for where in (_known, _elsewhere, _once_loaded):
+        for endpoint, name in await where(errand, deadline):
             remaining = deadline - asyncio.get_running_loop().time()
             if remaining <= 0:
                 raise failure or _nowhere()
             try:
-                with scheduler.running(endpoint, version.triton_name):
+                with scheduler.running(endpoint, name):
                     return await gateway.infer(
-                        endpoint, version.triton_name, errand.request, timeout=remaining, request_id=errand.request_id
+                        endpoint, name, errand.request, timeout=remaining, request_id=errand.request_id
                     )
             except ModelUnavailable as error:
-                failure = await _noted(version, endpoint, error)
+                failure = await _noted(version, endpoint, name, error)
     raise failure or _nowhere()
 
 
@@ -64,54 +64,60 @@ async def stream(errand: Errand) -> AsyncGenerator[Outputs]:
     version = errand.version
     deadline = asyncio.get_running_loop().time() + errand.seconds
     failure: ModelUnavailable | None = None
-    for where in (_known, _elsewhere):
-        for endpoint in await where(errand):
+    for where in (_known, _elsewhere, _once_loaded):
+        for endpoint, name in await where(errand, deadline):
             remaining = deadline - asyncio.get_running_loop().time()
             if remaining <= 0:
                 raise failure or _nowhere()
             answered = False
             answers = gateway.stream(
                 endpoint,
-                version.triton_name,
+                name,
                 errand.request,
                 timeout=remaining,
                 request_id=errand.request_id,
                 stoppable=version.decoupled,
             )
             try:
-                with scheduler.running(endpoint, version.triton_name):
+                with scheduler.running(endpoint, name):
                     async with aclosing(answers):
                         async for outputs in answers:
                             answered = True
                             yield outputs
                 return
             except ModelUnavailable as error:
-                failure = await _noted(version, endpoint, error)
+                failure = await _noted(version, endpoint, name, error)
                 if answered:
                     raise
     raise failure or _nowhere()
 
 
-async def _known(errand: Errand) -> list[str]:
-    return _ranked(errand.endpoints, errand.version)
+async def _known(errand: Errand, _deadline: float) -> list[Place]:
+    return _ranked(errand.endpoints)
 
 
-async def _elsewhere(errand: Errand) -> list[str]:
-    """Where it is loaded by now, perhaps, when none of those answered that were known a second ago."""
-    if not errand.hinted:
+async def _elsewhere(errand: Errand, deadline: float) -> list[Place]:
+    """Where it is loaded by now, perhaps, when none of those answered that were known when the call was admitted."""
+    if asyncio.get_running_loop().time() >= deadline:
         return []
     forget_endpoints_of(errand.version.pk)
-    others = [each for each in await endpoints_of(errand.version.pk) if each not in errand.endpoints]
-    return _ranked(others, errand.version)
+    return _ranked([each for each in await endpoints_of(errand.version.pk) if each not in errand.endpoints])
 
 
-def _ranked(endpoints: Sequence[str], version: ModelVersion) -> list[str]:
-    return scheduler.ranked([each for each in endpoints if each in settings.TRITON_URLS], version.triton_name)
+async def _once_loaded(errand: Errand, deadline: float) -> list[Place]:
+    """Where it is loaded for this call, when it was not loaded for want of memory."""
+    if asyncio.get_running_loop().time() >= deadline:
+        return []
+    return _ranked(await loaded_on_demand(errand.version.pk, deadline))
 
 
-async def _noted(version: ModelVersion, endpoint: str, error: ModelUnavailable) -> ModelUnavailable:
+def _ranked(places: Sequence[Place]) -> list[Place]:
+    return scheduler.ranked([place for place in places if place[0] in settings.TRITON_URLS])
+
+
+async def _noted(version: ModelVersion, endpoint: str, name: str, error: ModelUnavailable) -> ModelUnavailable:
     if isinstance(error, gateway.ModelBroken):
-        await looked_up(mark_broken(version.pk, endpoint, error.message))
+        await looked_up(mark_broken(endpoint, name, error.message))
         forget_endpoints_of(version.pk)
     return error
 

@@ -16,6 +16,7 @@ from uuid import uuid4
 import grpc
 import grpc.aio
 from tritonclient.grpc.service_pb2 import (  # type: ignore[attr-defined]  # generated at import
+    ModelConfigRequest,
     ModelInferRequest,
     ModelInferResponse,
     ModelReadyRequest,
@@ -197,6 +198,21 @@ async def is_model_ready(address: str, model: str, *, timeout: float = 2) -> boo
         return bool((await _stub(address).ModelReady(ModelReadyRequest(name=model), timeout=timeout)).ready)
     except grpc.aio.AioRpcError:
         return False
+
+
+async def parameter(address: str, model: str, name: str, *, timeout: float = 5) -> str | None:
+    """What a loaded model's configuration says of a parameter. None as well for a model that is not loaded.
+
+    Raises ModelUnavailable.
+    """
+    try:
+        response = await _stub(address).ModelConfig(ModelConfigRequest(name=model), timeout=timeout)
+    except grpc.aio.AioRpcError as error:
+        if error.code() in {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT}:
+            return None
+        raise _failure(error, timeout) from error
+    parameters = response.config.parameters
+    return parameters[name].string_value if name in parameters else None
 
 
 @dataclass(frozen=True, slots=True)

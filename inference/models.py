@@ -1,39 +1,81 @@
 """Where versions run: what each Triton server is asked to have loaded, and what it was last seen to have."""
 
+from typing import Any
+
 from django.db import models
+from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from marketplace.access import Principal
 from marketplace.catalog.models import ModelVersion
 
 
 class DeploymentStatus(models.TextChoices):
+    """PENDING is being loaded, or waits for its turn; DRAINING takes no new calls and is unloaded after the last one;
+    COLD was unloaded for want of memory, and is loaded when somebody calls it."""
+
     PENDING = "PENDING", _("Pending")
     READY = "READY", _("Ready")
     FAILED = "FAILED", _("Failed")
+    DRAINING = "DRAINING", _("Draining")
+    COLD = "COLD", _("Cold")
+
+
+class DeploymentQuerySet(models.QuerySet["Deployment"]):
+    def visible_to(self, principal: Principal) -> "DeploymentQuerySet":
+        """To a version's publisher."""
+        if principal.tenant_id is None:
+            return self.none()
+        return self.filter(version__model__publisher=principal.tenant_id)
 
 
 class Deployment(models.Model):
-    """One version on one endpoint (`endpoint` is a Triton server's gRPC address). The reconciler writes it."""
+    """One version on one endpoint (`endpoint` is a Triton server's gRPC address). The reconciler writes it.
+
+    There are two while its settings change: the new one is READY before the old one, under another `name`, is DRAINING.
+    """
 
     id = models.BigAutoField(primary_key=True)
     version = models.ForeignKey(ModelVersion, on_delete=models.CASCADE, related_name="deployments")
     endpoint = models.CharField(_("endpoint"), max_length=255)
+    # The version's `triton_name` with the settings that it was loaded with.
+    name = models.CharField(_("name at Triton"), max_length=96)
     status = models.CharField(
         _("status"), max_length=8, choices=DeploymentStatus.choices, default=DeploymentStatus.PENDING
     )
     error = models.TextField(_("error"), blank=True)
     failures = models.PositiveSmallIntegerField(_("failed attempts"), default=0)
     changed_at = models.DateTimeField(_("changed"), auto_now=True)
+    loaded_at = models.DateTimeField(_("loaded since"), null=True)
+    # How long it took to load, in seconds.
+    load_seconds = models.FloatField(_("loading took"), null=True)
+    # Estimated, or measured where Triton runs beside us.
+    memory_bytes = models.BigIntegerField(_("memory"), default=0)
+    # That Triton ran it in when it was loaded; 0 where they cannot be seen. When there are fewer, it is dead.
+    processes = models.PositiveSmallIntegerField(_("processes"), default=0)
+    # As Triton has it, to the minute.
+    used_at = models.DateTimeField(_("last used"), null=True)
+    # Since when a caller waits for it.
+    wanted_at = models.DateTimeField(_("waited for since"), null=True)
+
+    objects = DeploymentQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("deployment")
         verbose_name_plural = _("deployments")
         constraints = [
-            models.UniqueConstraint(fields=["version", "endpoint"], name="one_deployment_per_version_and_endpoint")
+            models.UniqueConstraint(fields=["endpoint", "name"], name="one_deployment_per_endpoint_and_name"),
+            models.UniqueConstraint(
+                fields=["version", "endpoint"], condition=Q(status="READY"), name="one_deployment_takes_the_calls"
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.version} @ {self.endpoint}: {self.status}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.name = self.name or self.version.triton_name
+        super().save(*args, **kwargs)
 
 
 class Heartbeat(models.Model):

@@ -13,7 +13,6 @@ may be two at Triton, the second of them to stop the first (generation.py): ther
 
 import asyncio
 import logging
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from marketplace.metering.models import HoldState
 
 from . import gateway
 from .models import Deployment, TritonCounter, UsageReconciliation, Watermark
+from .names import version_of
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +57,6 @@ SELECT version_id, coalesce(finished_at < %(until)s, false) AS closed, state, re
        count(*)
   FROM metering_hold h WHERE finished_at >= %(after)s OR finished_at IS NULL GROUP BY 1, 2, 3, 4, 5
 """
-
-# `<model id>-v<number>`; the steps of ensembles have a name more, and count their parts of the same calls.
-_TRITON_NAME = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-v\d+")
 
 Load = tuple[str, int]  # endpoint, Triton's number of the version
 Answers = Mapping[str, list[gateway.Statistics] | None]
@@ -183,17 +180,18 @@ def _count_holds(cursor: Any, since: datetime, after: datetime, until: datetime)
 
 def _by_version(answers: Answers) -> dict[UUID, dict[Load, gateway.Statistics]]:
     given = [
-        (found[1], endpoint, each)
+        (found, endpoint, each)
         for endpoint, statistics in answers.items()
         for each in statistics or ()
-        if (found := _TRITON_NAME.fullmatch(each.model))
+        # The steps of ensembles count their parts of the same calls.
+        if (found := version_of(each.model))
     ]
-    versions = ModelVersion.objects.filter(model_id__in={model for model, _endpoint, _each in given})
-    ids = {version.triton_name: version.pk for version in versions.only("model_id", "number")}
+    versions = ModelVersion.objects.filter(model_id__in={model for (model, _number), _endpoint, _each in given})
+    ids = {(str(model), number): pk for pk, model, number in versions.values_list("pk", "model_id", "number")}
     readings: dict[UUID, dict[Load, gateway.Statistics]] = defaultdict(dict)
-    for _model, endpoint, each in given:
-        if each.model in ids:
-            readings[ids[each.model]][endpoint, each.version] = each
+    for version, endpoint, each in given:
+        if version in ids:
+            readings[ids[version]][endpoint, each.version] = each
     return readings
 
 

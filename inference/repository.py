@@ -1,10 +1,11 @@
 """From an artefact to the models that Triton loads for it: their configuration and their files.
 
-Batches are plain dynamic dimensions (`max_batch_size` 0): Triton passes every request on as it came.
+Unless its publisher says otherwise, batches are plain dynamic dimensions (`max_batch_size` 0): Triton passes every
+request on as it came.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from inference.ensembles import DECOUPLED, read_ensemble
@@ -21,8 +22,36 @@ class TritonModel:
     files: Mapping[str, bytes]
 
 
+# Whose a model is: a parameter of its configuration.
+OWNER = "marketplace"
+# How long the first call of a model may take before it takes any.
+WARM_UP_SECONDS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """How to run a version. `max_batch_size` above 0: requests are merged, of as many rows at most.
+
+    `owner`: which marketplace it is of, where it matters.
+    """
+
+    instance_count: int = 1
+    max_batch_size: int = 0
+    response_cache: bool = False
+    owner: str = ""
+
+
+AS_IT_IS = Running()
+
+
 def triton_models(
-    name: str, model_format: str, artifact: bytes, signature: Signature, *, load: int = 1
+    name: str,
+    model_format: str,
+    artifact: bytes,
+    signature: Signature,
+    *,
+    load: int = 1,
+    running: Running = AS_IT_IS,
 ) -> list[TritonModel]:
     """In the order in which to load them; unload them in the opposite one. The last has the name that callers use.
 
@@ -32,21 +61,28 @@ def triton_models(
     Raises ValidationProblem when the artefact does not hold together.
     """
     if model_format == "onnx":
-        return [_single(name, "onnxruntime", {"model.onnx": artifact}, signature, load)]
+        return [_single(name, "onnxruntime", {"model.onnx": artifact}, signature, load=load, running=running)]
     if model_format == "onnx-archive":
         model, data = archived_model(artifact)
         # Names beside Triton's own for the model would take its place.
-        return [_single(name, "onnxruntime", {**data, "model.onnx": model}, signature, load)]
+        files = {**data, "model.onnx": model}
+        return [_single(name, "onnxruntime", files, signature, load=load, running=running)]
     ensemble = read_ensemble(artifact)
     if ensemble.is_decoupled:
         (step,) = ensemble.steps
-        return [_single(name, step.backend, step.files, step.signature, load)]
-    steps = [_single(f"{name}.{step.name}", step.backend, step.files, step.signature, load) for step in ensemble.steps]
+        return [_single(name, step.backend, step.files, step.signature, load=load, running=running)]
+    # Whoever has the whole answer at hand asks no step.
+    of_a_step = replace(running, response_cache=False)
+    steps = [
+        _single(f"{name}.{step.name}", step.backend, step.files, step.signature, load=load, running=of_a_step)
+        for step in ensemble.steps
+    ]
     pipeline = {
         "name": name,
         "platform": "ensemble",
         "max_batch_size": 0,
-        **_tensors(signature),
+        **_tensors(signature, 0),
+        **_settings(running),
         "ensemble_scheduling": {
             "step": [
                 {
@@ -63,24 +99,44 @@ def triton_models(
     return [*steps, TritonModel(name, pipeline, {f"{load}/ensemble": b""})]
 
 
-def _single(name: str, backend: str, files: Mapping[str, bytes], signature: Signature, load: int) -> TritonModel:
+def _single(
+    name: str, backend: str, files: Mapping[str, bytes], signature: Signature, *, load: int, running: Running
+) -> TritonModel:
     config = {
         "name": name,
         "backend": backend,
-        "max_batch_size": 0,
-        **_tensors(signature),
+        "max_batch_size": running.max_batch_size,
+        **_tensors(signature, running.max_batch_size),
+        **_settings(running),
         # Triton makes KIND_GPU of KIND_AUTO where the server has a GPU, and KIND_CPU where it has none.
-        "instance_group": [{"kind": "KIND_CPU" if backend in DECOUPLED else "KIND_AUTO", "count": 1}],
+        "instance_group": [
+            {"kind": "KIND_CPU" if backend in DECOUPLED else "KIND_AUTO", "count": running.instance_count}
+        ],
         "model_transaction_policy": {"decoupled": backend in DECOUPLED},
     }
+    if running.max_batch_size:
+        config["dynamic_batching"] = {}
     return TritonModel(name, config, {f"{load}/{path}": content for path, content in files.items()})
 
 
-def _tensors(signature: Signature) -> dict[str, Any]:
+def _settings(running: Running) -> dict[str, Any]:
+    parameters = {OWNER: running.owner, "warm_up_seconds": str(WARM_UP_SECONDS)}
     return {
+        "response_cache": {"enable": running.response_cache},
+        "parameters": {name: {"string_value": value} for name, value in parameters.items()},
+    }
+
+
+def _tensors(signature: Signature, max_batch_size: int) -> dict[str, Any]:
+    """Where requests are merged, Triton leaves the dimension along which they are out of its configuration."""
+    tensors = {
         "input": [tensor_config(spec) for spec in signature.inputs],
         "output": [tensor_config(spec) for spec in signature.outputs],
     }
+    if max_batch_size:
+        for config in (*tensors["input"], *tensors["output"]):
+            config["dims"] = config["dims"][1:]
+    return tensors
 
 
 def tensor_config(spec: TensorSpec) -> dict[str, Any]:

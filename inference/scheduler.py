@@ -28,12 +28,12 @@ class Scheduler:
         self._loads: dict[tuple[str, str], _Load] = {}
         self._most = most
 
-    def ranked(self, endpoints: Sequence[str], model_name: str) -> list[str]:
-        """The endpoints, best first. Equal ones keep their order."""
-        return sorted(endpoints, key=lambda endpoint: self._expected_wait(endpoint, model_name))
+    def ranked(self, places: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """The pairs of an endpoint and the model's name there, best first. Equal ones keep their order."""
+        return sorted(places, key=self._expected_wait)
 
-    def _expected_wait(self, endpoint: str, model_name: str) -> float:
-        load = self._loads.get((endpoint, model_name))
+    def _expected_wait(self, place: tuple[str, str]) -> float:
+        load = self._loads.get(place)
         return 0.0 if load is None else (load.in_flight + 1) * load.latency
 
     @contextmanager

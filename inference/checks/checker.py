@@ -48,7 +48,7 @@ def check(
         return report
     step = report.running or "format"
     if outcome.ended == "timeout":
-        report.refuse(TOO_SLOW.reason.format(seconds=limits.seconds, step=step), TOO_SLOW.advice)
+        report.refuse(TOO_SLOW.reason.format(seconds=outcome.seconds, step=step), TOO_SLOW.advice)
     elif outcome.ended == "signal" or outcome.code:
         log.warning("a check ended by %s %d in the step %s", outcome.ended, outcome.code, step)
         report.refuse(BROKE.reason.format(step=step), BROKE.advice)

@@ -8,7 +8,7 @@ from typing import Any
 from .refusal import Refused
 
 MAX_DEPTH = 64
-MAX_FIELDS = 1_000_000
+MAX_MESSAGES = 250_000
 
 VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
 MAX_VARINT_BYTES = 10
@@ -33,7 +33,7 @@ def measure(message: memoryview, descriptor: Any) -> None:
         return kinds[each.full_name]
 
     waiting = [(0, len(message), descriptor, 1)]
-    fields = 0
+    messages = 0
     while waiting:
         position, end, kind, depth = waiting.pop()
         if depth > MAX_DEPTH:
@@ -43,16 +43,18 @@ def measure(message: memoryview, descriptor: Any) -> None:
             )
         known = messages_of(kind)
         while position < end:
-            fields += 1
-            if fields > MAX_FIELDS:
-                raise Refused(
-                    f"The model's description has more than {MAX_FIELDS} fields.",
-                    "Keep weights and tables in tensors (raw_data), and not in lists of single values.",
-                )
-            key, position = _varint(message, position, end)
+            key = message[position]
+            if key < 0x80:
+                position += 1
+            else:
+                key, position = _varint(message, position, end)
             number, wire_type = key >> 3, key & 7
             if wire_type == VARINT:
-                _value, position = _varint(message, position, end)
+                # Lists of numbers can be long, and most of them are small.
+                if position < end and message[position] < 0x80:
+                    position += 1
+                else:
+                    _value, position = _varint(message, position, end)
             elif wire_type == FIXED64:
                 position += 8
             elif wire_type == FIXED32:
@@ -61,6 +63,12 @@ def measure(message: memoryview, descriptor: Any) -> None:
                 length, position = _varint(message, position, end)
                 inner = known.get(number)
                 if inner is not None:
+                    messages += 1
+                    if messages > MAX_MESSAGES:
+                        raise Refused(
+                            f"The model's description has more than {MAX_MESSAGES} parts.",
+                            "Simplify the model, with onnxsim for example, and keep tables in tensors.",
+                        )
                     waiting.append((position, position + length, inner, depth + 1))
                 position += length
             else:

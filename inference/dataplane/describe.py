@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
+from uuid import UUID
 
 import psycopg
 from django.conf import settings
@@ -20,6 +21,7 @@ from inference.records import looked_up
 from inference.repository import tensor_config
 from inference.signatures import signature_of
 from inference.tensors import Signature, TensorSpec
+from inference.versions import answering
 from marketplace.access import Principal
 from marketplace.catalog.models import ArtifactFormat, Direction, MLModel, ModelVersion
 from marketplace.catalog.models import TensorSpec as TensorRow
@@ -167,16 +169,19 @@ async def statistics(
         raise ValidationProblem(f"requested {which} is not available", path="input.model")
     if not rows:
         return {"model_stats": []}
-    only = rows[0].triton_name if len(rows) == 1 else ""
-    counted: dict[str, list[Mapping[str, Any]]] = {}
+    deployed = Deployment.objects.filter(version__in=[row.pk for row in rows])
+    names = dict(await _all(deployed.values_list("name", "version_id").distinct()))
+    only = next(iter(names)) if len(names) == 1 else ""
+    counted: dict[UUID, list[Mapping[str, Any]]] = {}
     for one_server in await asyncio.gather(*(_counters(address, only) for address in settings.TRITON_URLS)):
         for counters in one_server:
-            counted.setdefault(counters["name"], []).append(counters)
+            if counters["name"] in names:
+                counted.setdefault(names[counters["name"]], []).append(counters)
     return {
         "model_stats": [
-            _added_up(counted[row.triton_name]) | {"name": row.model.ref, "version": str(row.number)}
+            _added_up(counted[row.pk]) | {"name": row.model.ref, "version": str(row.number)}
             for row in rows
-            if row.triton_name in counted
+            if row.pk in counted
         ]
     }
 
@@ -202,7 +207,8 @@ async def _all(rows: AsyncIterable[T]) -> list[T]:
 
 
 async def _version(principal: Principal, ref: str, number: int | None) -> ModelVersion:
-    wanted = Q(status="LIVE") if number is None else Q(number=number)
+    """The one that would answer this caller."""
+    wanted = Q(pk=answering(principal)) if number is None else Q(number=number)
     versions = ModelVersion.objects.callable_by(principal).filter(wanted, model__in=MLModel.objects.by_ref(ref))
     found = await looked_up(versions.afirst())
     if found is not None:

@@ -1,5 +1,7 @@
 """The catalogue: models, their immutable numbered versions, and the tensors each takes and gives."""
 
+from uuid import UUID
+
 import uuid_utils.compat as uuid
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
@@ -14,7 +16,7 @@ from guardian.models import GroupObjectPermissionBase
 
 from marketplace.tenants.models import Tenant
 
-from .queries import MLModelQuerySet, ModelVersionQuerySet
+from .queries import MLModelQuerySet, ModelVersionQuerySet, ReleaseEventQuerySet
 
 name_validator = RegexValidator(
     r"^[a-z0-9](?:[a-z0-9._-]{0,94}[a-z0-9])?$",
@@ -72,10 +74,12 @@ class MLModel(models.Model):
     live_version = models.ForeignKey(
         "ModelVersion", on_delete=models.PROTECT, null=True, blank=True, editable=False, related_name="+"
     )
-    # The release under way: it takes the live version's place once every Triton has it loaded and warm.
+    # The release under way: it takes the live version's place once every Triton has it loaded and warm, or becomes the
+    # canary with this share.
     releasing_version = models.ForeignKey(
         "ModelVersion", on_delete=models.SET_NULL, null=True, blank=True, editable=False, related_name="+"
     )
+    releasing_percent = models.PositiveSmallIntegerField(null=True, blank=True, editable=False)
     # Answers this share of the tenants that name no version, always the same ones.
     canary_version = models.ForeignKey(
         "ModelVersion", on_delete=models.SET_NULL, null=True, blank=True, editable=False, related_name="+"
@@ -209,11 +213,26 @@ class ModelVersion(models.Model):
 
     @property
     def triton_name(self) -> str:
-        """A name of its own for each version: loading one beside another is free of downtime, reloading one is not."""
-        return f"{self.model_id}-v{self.number}"
+        return triton_name(self.model_id, self.number, self.instance_count, self.max_batch_size, self.response_cache)
+
+
+def triton_name(
+    model_id: UUID, number: int, instance_count: int = 1, max_batch_size: int = 0, response_cache: bool = False
+) -> str:
+    """A name of its own for each version and each way of running it, as in `<model id>-v3-i2-b8-c1`: loading one beside
+    another is free of downtime, reloading one is not."""
+    name = f"{model_id}-v{number}"
+    if instance_count != 1:
+        name += f"-i{instance_count}"
+    if max_batch_size:
+        name += f"-b{max_batch_size}"
+    return f"{name}-c1" if response_cache else name
 
 
 class ReleaseEventKind(models.TextChoices):
+    # A release (with `percent`: of a canary) that waits until the version is loaded, and one that did not come to pass.
+    REQUESTED = "REQUESTED", _("Requested")
+    CALLED_OFF = "CALLED_OFF", _("Called off")
     RELEASED = "RELEASED", _("Released")
     PROMOTED = "PROMOTED", _("Promoted")
     ROLLED_BACK = "ROLLED_BACK", _("Rolled back")
@@ -223,6 +242,10 @@ class ReleaseEventKind(models.TextChoices):
     RETIRED = "RETIRED", _("Retired")
     TAKEN_DOWN = "TAKEN_DOWN", _("Taken down")
     RESTORED = "RESTORED", _("Restored")
+
+
+# From then on, the event's version is the live one.
+GONE_LIVE = (ReleaseEventKind.RELEASED, ReleaseEventKind.PROMOTED, ReleaseEventKind.ROLLED_BACK)
 
 
 class ReleaseEvent(models.Model):
@@ -242,6 +265,8 @@ class ReleaseEvent(models.Model):
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
     api_key = models.ForeignKey("tenants.ApiKey", on_delete=models.SET_NULL, null=True, related_name="+")
     at = models.DateTimeField(_("when"), default=timezone.now)
+
+    objects = ReleaseEventQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("release event")

@@ -1,5 +1,6 @@
 """Reading the catalogue: what a principal may see, and finding something in it."""
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -11,7 +12,7 @@ from django.db.models.functions import Cast
 from marketplace.access import Principal
 
 if TYPE_CHECKING:
-    from .models import MLModel, ModelVersion  # noqa: F401  (ruff does not look into type arguments)
+    from .models import MLModel, ModelVersion, ReleaseEvent  # noqa: F401  (ruff does not look into type arguments)
 
 MAX_SEARCH_LENGTH = 200
 
@@ -81,3 +82,16 @@ class ModelVersionQuerySet(models.QuerySet["ModelVersion"]):
     def callable_by(self, principal: Principal) -> "ModelVersionQuerySet":
         """Of what is visible: what can run, that is READY or LIVE."""
         return self.visible_to(principal).filter(status__in=["READY", "LIVE"], model__taken_down_at=None)
+
+    def live_at(self, model: "MLModel", moment: datetime) -> "ModelVersionQuerySet":
+        """The version of `model` that was live then, or none, as the history of its releases has it."""
+        from .models import GONE_LIVE, ReleaseEvent  # noqa: PLC0415  (as above)
+
+        gone_live = ReleaseEvent.objects.filter(model=model, kind__in=GONE_LIVE, at__lte=moment)
+        return self.filter(pk=models.Subquery(gone_live.order_by("-at", "-id").values("version")[:1]))
+
+
+class ReleaseEventQuerySet(models.QuerySet["ReleaseEvent"]):
+    def visible_to(self, principal: Principal) -> "ReleaseEventQuerySet":
+        """The publisher's own models' history."""
+        return self.filter(model__publisher_id=principal.tenant_id) if principal.tenant_id else self.none()

@@ -19,6 +19,8 @@ EVERY_SECONDS = {
     "inference.tasks.forget_expired_answers": 600.0,
     "inference.tasks.reconcile_usage": 60.0,
     "marketplace.metering.tasks.check_ledger": 300.0,
+    "marketplace.publishing.tasks.sweep_uploads": 60.0,
+    "marketplace.metering.tasks.move_contracts": 60.0,
 }
 
 app = Celery("marketplace", broker=broker_url)

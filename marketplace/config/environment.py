@@ -21,6 +21,8 @@ class Environment(BaseSettings):
     database_url: str = ""
     valkey_url: str = ""
     triton_urls: str = ""
+    # How much the models on each Triton may take together; those that nobody calls make room. 0: as much as they like.
+    triton_memory_bytes: int = Field(default=0, ge=0)
     secret_key: str = ""
     debug: bool = False
     allowed_hosts: str = "localhost,127.0.0.1,[::1]"

@@ -25,6 +25,7 @@ MAX_OPEN_UPLOADS = ENVIRONMENT.max_open_uploads
 UPLOAD_EXPIRES_HOURS = ENVIRONMENT.upload_expires_hours
 PUBLIC_URL = ENVIRONMENT.public_url.rstrip("/")
 TRITON_URLS = [url.strip() for url in ENVIRONMENT.triton_urls.split(",") if url.strip()]
+TRITON_MEMORY_BYTES = ENVIRONMENT.triton_memory_bytes
 INFERENCE_TIMEOUT_SECONDS = ENVIRONMENT.inference_timeout_seconds
 GENERATION_TIMEOUT_SECONDS = ENVIRONMENT.generation_timeout_seconds
 CALLS_PER_KEY = ENVIRONMENT.calls_per_key

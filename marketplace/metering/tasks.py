@@ -30,3 +30,24 @@ def check_ledger() -> None:
         log.error("%s", report)
         for violation in report.violations:
             log.error("%s", violation)
+
+
+# Behind the end of a period by more than an admission takes: a call that began before it still reads these contracts.
+_MOVE = """
+UPDATE subscriptions_modelsubscription s SET plan_id = due.terms
+  FROM (SELECT c.id, c.plan_id, metering_terms(c.plan_id, period.period_start) AS terms
+          FROM subscriptions_plan p
+          JOIN subscriptions_modelsubscription c ON c.plan_id = p.id AND c.status <> 'CANCELLED'
+         CROSS JOIN LATERAL metering_period(c.created_at, clock_timestamp() - interval '1 minute') AS period
+         WHERE p.successor_from <= period.period_start) AS due
+ WHERE s.id = due.id AND s.plan_id = due.plan_id
+"""
+
+
+@shared_task  # type: ignore[untyped-decorator]
+def move_contracts() -> int:
+    """Notes of contracts whose plan has changed for their period what admission goes by anyway. Returns how many."""
+    with connection.cursor() as cursor:
+        cursor.execute(_MOVE)
+        moved: int = cursor.rowcount
+    return moved

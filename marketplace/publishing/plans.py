@@ -1,25 +1,30 @@
 """What a publisher offers: the plans on its models."""
 
 import re
+from datetime import timedelta
 from decimal import Decimal
+from typing import TypedDict, Unpack
 from uuid import UUID
 
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from marketplace.access import Principal
 from marketplace.catalog.models import MLModel
 from marketplace.errors import ValidationProblem
-from marketplace.subscriptions.models import MAX_UNITS, MeteredUnit, ModelSubscription, Plan
+from marketplace.subscriptions.models import MAX_UNITS, MeteredUnit, Plan
 
 from .ownership import own_model, own_plan
 from .validation import check, input_path, save
 
-PLAN_TERMS = (
-    *("price", "currency", "unit", "included_units", "overage_price"),
-    *("requests_per_second", "burst", "max_concurrency", "max_tokens_per_call"),
-)
+_TAKEN = gettext_lazy("This model has a plan of this name already: choose another one.")
+
+# A change holds for periods that begin from then on: later than it commits, so that no period has two answers.
+NOTICE = timedelta(minutes=1)
+# Whoever has not called for long follows them one by one.
+MOST_CHANGES, CHANGES_WITHIN = 100, timedelta(days=31)
 
 
 @transaction.atomic
@@ -52,64 +57,99 @@ def create_plan(
         unit=unit,
         max_concurrency=max_concurrency,
         max_tokens_per_call=max_tokens_per_call,
-        position=model.plans.count(),
+        position=model.plans.filter(successor=None).count(),
     )
     _check(plan)
-    save(plan, taken=_("This model has a plan of this name already: choose another one."), path="input.name")
+    save(plan, taken=_TAKEN, path="input.name")
+    return plan
+
+
+class Terms(TypedDict, total=False):
+    """As `create_plan` has them."""
+
+    name: str
+    price: Decimal
+    included_units: Decimal
+    requests_per_second: int
+    burst: int
+    overage_price: Decimal | None
+    currency: str
+    unit: str
+    max_concurrency: int | None
+    max_tokens_per_call: int | None
+
+
+@transaction.atomic
+def update_plan(principal: Principal, *, plan_id: UUID, **terms: Unpack[Terms]) -> Plan:
+    """The plan with these terms, and those that are not named as they are: a row of its own when they are others.
+
+    Who subscribes from now on has them at once. Who is on the plan already keeps the terms that it has until its period
+    ends, and is told before.
+    """
+    plan = _latest(principal, plan_id)
+    changed = Plan(**{"name": plan.name, **plan.terms, **terms})
+    changed.name = changed.name.strip()
+    _check(changed)
+    if changed.terms != plan.terms:
+        return _succeed(plan, changed)
+    plan.name = changed.name
+    save(plan, taken=_TAKEN, path="input.name", fields=["name"])
     return plan
 
 
 @transaction.atomic
-def update_plan(
-    principal: Principal,
-    *,
-    plan_id: UUID,
-    name: str,
-    price: Decimal,
-    included_units: Decimal,
-    requests_per_second: int,
-    burst: int,
-    overage_price: Decimal | None,
-    currency: str,
-    unit: str,
-    max_concurrency: int | None,
-    max_tokens_per_call: int | None,
-) -> Plan:
-    """A plan that tenants are on keeps its terms, for they are a contract: only its name may still change."""
-    # The lock holds back whoever subscribes at this moment, until these terms are the ones that they agree to.
-    plan = own_plan(principal, plan_id)
-    before = [getattr(plan, term) for term in PLAN_TERMS]
-    plan.name, plan.price, plan.currency, plan.included_units = name.strip(), price, currency, included_units
-    plan.overage_price, plan.requests_per_second, plan.burst = overage_price, requests_per_second, burst
-    plan.unit, plan.max_concurrency, plan.max_tokens_per_call = unit, max_concurrency, max_tokens_per_call
-    _check(plan)
-    if before != [getattr(plan, term) for term in PLAN_TERMS] and (
-        ModelSubscription.objects.current().filter(plan=plan).exists()
-    ):
-        raise ValidationProblem(
-            _("Tenants are subscribed on these terms. Hide this plan and offer a new one instead."), path="input"
-        )
-    save(
-        plan,
-        taken=_("This model has a plan of this name already: choose another one."),
-        path="input.name",
-        fields=["name", *PLAN_TERMS],
-    )
-    return plan
+def take_back_plan(principal: Principal, *, plan_id: UUID) -> Plan:
+    """The terms of before the last change, as one more change: who still waits for it keeps the terms that it has.
+
+    Who has the changed terms already goes back when its period ends.
+    """
+    plan = _latest(principal, plan_id)
+    before = Plan.objects.filter(successor=plan).first()
+    if before is None:
+        raise ValidationProblem(_("The terms of this plan have never changed."), path="input.plan")
+    return _succeed(plan, Plan(name=before.name, **before.terms))
 
 
 @transaction.atomic
 def hide_plan(principal: Principal, *, plan_id: UUID, hidden: bool = True) -> Plan:
     """Nobody can choose a hidden plan; who is on it stays on it. `hidden=False` offers it again."""
-    plan = own_plan(principal, plan_id)
+    plan = _latest(principal, plan_id)
     if hidden != (plan.hidden_at is not None):
         plan.hidden_at = timezone.now() if hidden else None
         plan.save(update_fields=["hidden_at"])
     return plan
 
 
+def _latest(principal: Principal, plan_id: UUID) -> Plan:
+    """Locked: whoever subscribes at this moment waits, and agrees to the terms that there are then."""
+    plan = own_plan(principal, plan_id)
+    if plan.successor_id is not None:
+        raise ValidationProblem(_("These terms have changed since: go by the plan's latest ones."), path="input.plan")
+    return plan
+
+
+def _succeed(plan: Plan, changed: Plan) -> Plan:
+    now = timezone.now()
+    changes = Plan.objects.filter(model=plan.model_id, predecessor__isnull=False, created_at__gt=now - CHANGES_WITHIN)
+    if changes.count() >= MOST_CHANGES:
+        raise ValidationProblem(
+            _("The plans of a model change at most %(most)d times in %(days)d days.")
+            % {"most": MOST_CHANGES, "days": CHANGES_WITHIN.days},
+            path="input.plan",
+        )
+    changed.model_id, changed.line, changed.position, changed.hidden_at = (
+        *(plan.model_id, plan.line, plan.position),
+        plan.hidden_at,
+    )
+    # First, so that the name is free; PostgreSQL looks for the successor when this is committed.
+    plan.successor, plan.successor_from = changed, now + NOTICE
+    plan.save(update_fields=["successor", "successor_from"])
+    save(changed, taken=_TAKEN, path="input.name")
+    return changed
+
+
 def _check(plan: Plan) -> None:
-    check(plan, ("name", *PLAN_TERMS), _plan_path)
+    check(plan, ("name", *Plan.TERMS), _plan_path)
     if not re.fullmatch("[A-Z]{3}", plan.currency):
         raise ValidationProblem(
             _("A currency is three capital letters (ISO 4217), as in USD."), path=_plan_path("currency")

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from marketplace.edge import Message, Receive
 from marketplace.errors import PayloadTooLarge
 
-from . import uploads
+from . import pieces
 from .models import Upload, UploadPiece
 
 T = TypeVar("T")
@@ -132,7 +132,7 @@ class _Incoming:
     def _write_out(self) -> None:
         buffer, self._buffer, self._buffered = self._buffer, [], 0
         if buffer and self._file is None:
-            self._piece = uploads.begin_piece(self.upload)
+            self._piece = pieces.begin(self.upload)
             folder: Path = settings.INCOMING_DIR
             folder.mkdir(parents=True, exist_ok=True)
             self._file = tempfile.NamedTemporaryFile(dir=folder, delete=False)  # noqa: SIM115  (outlives this call)
@@ -145,6 +145,6 @@ class _Incoming:
         path = Path(file.name)
         try:
             file.close()
-            self.upload = uploads.keep_piece(self.upload, piece, path)
+            self.upload = pieces.keep(self.upload, piece, path)
         finally:
             path.unlink(missing_ok=True)

@@ -33,7 +33,7 @@ from marketplace.errors import (
 from marketplace.tenants.authentication import principal_from_key, principal_from_session
 from marketplace.tenants.sessions import forgery, request_of
 
-from . import uploads
+from . import pieces, uploads
 from .models import Upload, UploadStatus
 from .receiving import HungUp, TooSlow, receive_into, with_records
 
@@ -195,7 +195,7 @@ async def _put(asked: _Asked, upload: Upload) -> Answer:
             _("These are %(came)d bytes, where %(expected)d belong.") % {"came": declared, "expected": length}
         )
     if asked.text(b"content-range") is None and upload.status == UploadStatus.PENDING and upload.received_bytes:
-        upload = await with_records(partial(uploads.restart, upload))
+        upload = await with_records(partial(pieces.restart, upload))
     upload = await _received(asked, upload, offset)
     told = {"status": upload.status, "receivedBytes": upload.received_bytes, "sha256": upload.sha256 or None}
     return 200, _state(upload), json.dumps(told).encode()
@@ -222,7 +222,7 @@ async def _received(asked: _Asked, upload: Upload, offset: int) -> Upload:
         )
     if asked.has_body:
         upload = await receive_into(upload, asked.receive)
-    return await with_records(partial(uploads.complete, upload))
+    return await with_records(partial(pieces.complete, upload))
 
 
 def _state(upload: Upload) -> Headers:

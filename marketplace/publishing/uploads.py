@@ -1,15 +1,12 @@
-"""Uploads: begun, received piece by piece, hashed, and used once by one version.
-
-Bytes that have arrived count whatever becomes of the connection or the process that brought them. Of two who send to
-the same upload at once one goes on and the other hears a conflict; neither waits, and no lock is held while bytes come.
-"""
+"""Uploads: begun within their tenant's limits, and used once, by one version."""
 
 import re
+import tempfile
 from pathlib import Path
 from uuid import UUID
 
-import uuid_utils.compat as uuid
 from django.conf import settings
+from django.core.files import File
 from django.db import transaction
 from django.db.models import Max, Sum
 from django.utils import timezone
@@ -19,26 +16,24 @@ from marketplace.access import Permission, Principal, find
 from marketplace.catalog.models import ModelVersion
 from marketplace.errors import Conflict, PayloadTooLarge, ValidationProblem
 from marketplace.objects import store
-from marketplace.objects.content import UnexpectedContent
 from marketplace.tenants.models import Tenant
 
-from . import versions
-from .models import Upload, UploadPiece, UploadStatus
+from . import pieces, versions
+from .models import Upload, UploadStatus
 from .ownership import require_publisher
-
-# Each is a row and an object; whoever sends a byte at a time is told to send more.
-MAX_PIECES = 10_000
 
 
 @transaction.atomic
-def create(principal: Principal, *, size_bytes: int, sha256: str | None = None) -> Upload:
+def create(
+    principal: Principal, *, size_bytes: int, sha256: str | None = None, path: str = "input.sizeBytes"
+) -> Upload:
     """Room for an artefact of that size. COMPLETE at once when this tenant has uploaded the same bytes before.
 
-    Nobody gets what another tenant has uploaded by knowing its hash.
+    Nobody gets what another tenant has uploaded by knowing its hash. `path` names what has the size.
     """
     require_publisher(principal)
     if size_bytes < 1:
-        raise ValidationProblem(_("The artefact is empty."), path="input.sizeBytes")
+        raise ValidationProblem(_("The artefact is empty."), path=path)
     if size_bytes > settings.MAX_ARTIFACT_BYTES:
         raise PayloadTooLarge(
             _(
@@ -46,7 +41,7 @@ def create(principal: Principal, *, size_bytes: int, sha256: str | None = None) 
                 "operator to raise MAX_ARTIFACT_BYTES."
             )
             % {"most": settings.MAX_ARTIFACT_BYTES, "size": size_bytes},
-            path="input.sizeBytes",
+            path=path,
         )
     if sha256 is not None and not re.fullmatch("[0-9a-f]{64}", sha256):
         raise ValidationProblem(_("A SHA-256 is 64 lower-case hexadecimal digits."), path="input.sha256")
@@ -58,7 +53,7 @@ def create(principal: Principal, *, size_bytes: int, sha256: str | None = None) 
     if sha256 is not None and _has_uploaded(tenant, sha256, size_bytes):
         upload.status, upload.received_bytes, upload.sha256 = UploadStatus.COMPLETE, size_bytes, sha256
     else:
-        _check_room(tenant, size_bytes)
+        _check_room(tenant, size_bytes, path)
     upload.save(force_insert=True)
     return upload
 
@@ -69,7 +64,7 @@ def _has_uploaded(tenant: Tenant, sha256: str, size_bytes: int) -> bool:
     return before is not None and store().exists(sha256)
 
 
-def _check_room(tenant: Tenant, size_bytes: int) -> None:
+def _check_room(tenant: Tenant, size_bytes: int, path: str) -> None:
     pending = tenant.uploads.filter(status=UploadStatus.PENDING)
     if pending.count() >= settings.MAX_OPEN_UPLOADS:
         raise ValidationProblem(
@@ -87,7 +82,7 @@ def _check_room(tenant: Tenant, size_bytes: int) -> None:
                 "versions that nobody needs, delete uploads, or ask the operator to raise MAX_TENANT_ARTIFACT_BYTES."
             )
             % {"kept": kept, "most": settings.MAX_TENANT_ARTIFACT_BYTES, "size": size_bytes},
-            path="input.sizeBytes",
+            path=path,
         )
 
 
@@ -98,103 +93,21 @@ def own_upload(principal: Principal, upload_id: UUID, *, path: str = "input.uplo
     return upload
 
 
-def restart(upload: Upload) -> Upload:
-    """What has arrived is forgotten, and whoever is still sending hears a conflict."""
-    return _advanced(upload, to=0)
-
-
-def begin_piece(upload: Upload) -> UploadPiece:
-    """A piece that begins where the upload ends. It has to be known before its bytes are staged, or nobody ever would
-    remove them when this process dies in between."""
-    if upload.pieces.count() >= MAX_PIECES:
-        raise ValidationProblem(
-            _("This upload came in %(most)d pieces, which is the most. Create another one, and send more at a time.")
-            % {"most": MAX_PIECES}
-        )
-    return UploadPiece.objects.create(id=uuid.uuid7(), upload=upload, offset=upload.received_bytes)
-
-
-def keep_piece(upload: Upload, piece: UploadPiece, content: Path) -> Upload:
-    """The upload with the bytes of the file `content`, which is taken over, behind what it had.
-
-    Raises Conflict when somebody else has added to it, or ended it, since `upload` was read.
-    """
-    size = content.stat().st_size
-    store().stage(str(piece.pk), content)
-    with transaction.atomic():
-        advanced = _advanced(upload, to=upload.received_bytes + size)
-        UploadPiece.objects.filter(pk=piece.pk).update(kept=True, size_bytes=size)
-    return advanced
-
-
-@transaction.atomic
-def _advanced(upload: Upload, *, to: int) -> Upload:
-    tip, expires_at = uuid.uuid7(), timezone.now() + Upload.lifetime()
-    same = Upload.objects.filter(pk=upload.pk, status=UploadStatus.PENDING, tip=upload.tip)
-    if not same.update(received_bytes=to, tip=tip, expires_at=expires_at):
-        raise Conflict(_("Somebody else sends to this upload. Ask for its offset (HEAD), and go on from there."))
-    if to == 0:
-        upload.pieces.update(kept=False)
-    upload.received_bytes, upload.tip, upload.expires_at = to, tip, expires_at
-    return upload
-
-
-def complete(upload: Upload) -> Upload:
-    """COMPLETE, if every byte has arrived: joined, hashed, and in the object store.
-
-    Raises ValidationProblem when they are not those that were declared; then they are forgotten.
-    """
-    if upload.status != UploadStatus.PENDING or upload.received_bytes < upload.size_bytes:
-        return upload
-    pieces = [str(key) for key in upload.pieces.filter(kept=True).order_by("offset").values_list("pk", flat=True)]
-    try:
-        sha256, _size = store().join(pieces, sha256=upload.declared_sha256 or None)
-    except UnexpectedContent as error:
-        restart(upload)
-        _forget_pieces(upload)
-        raise ValidationProblem(
-            _(
-                "The bytes that came have the SHA-256 %(found)s, not the declared one. They are forgotten: send the "
-                "artefact again from its beginning, or create an upload with the right SHA-256."
-            )
-            % {"found": error.found},
-            path="input.sha256",
-        ) from error
-    except FileNotFoundError:
-        # Somebody else has completed it meanwhile.
-        upload.refresh_from_db()
-        if upload.status == UploadStatus.PENDING:
-            raise
-        return upload
-    expires_at = timezone.now() + Upload.lifetime()
-    same = Upload.objects.filter(pk=upload.pk, status=UploadStatus.PENDING, tip=upload.tip)
-    if same.update(status=UploadStatus.COMPLETE, sha256=sha256, expires_at=expires_at):
-        _forget_pieces(upload)
-    upload.refresh_from_db()
-    return upload
-
-
-def _forget_pieces(upload: Upload) -> None:
-    pieces = list(upload.pieces.values_list("pk", flat=True))
-    store().unstage([str(key) for key in pieces])
-    UploadPiece.objects.filter(pk__in=pieces).delete()
-
-
 def cancel(principal: Principal, *, upload_id: UUID) -> None:
     """Its bytes are forgotten. Raises Conflict once a version uses them."""
     with transaction.atomic():
         upload = own_upload(principal, upload_id, lock=True)
         if upload.status == UploadStatus.USED:
             raise Conflict(_("A version uses this upload."))
-        upload.status = UploadStatus.EXPIRED
-        upload.save(update_fields=["status"])
-    _forget_pieces(upload)
+        upload.status, upload.expires_at = UploadStatus.EXPIRED, timezone.now()
+        upload.save(update_fields=["status", "expires_at"])
+    pieces.forget(upload.pieces.values_list("pk", flat=True))
 
 
 def submit(principal: Principal, *, upload_id: UUID, model_ref: str, release_notes: str = "") -> ModelVersion:
     """The next version of the model, VALIDATING, of what was uploaded; the upload is USED."""
     # A process that died at the last byte may have left this to do.
-    complete(own_upload(principal, upload_id))
+    pieces.complete(own_upload(principal, upload_id))
     return _submit(principal, upload_id, model_ref, release_notes)
 
 
@@ -213,6 +126,24 @@ def _submit(principal: Principal, upload_id: UUID, model_ref: str, release_notes
     upload.status, upload.version = UploadStatus.USED, version
     upload.save(update_fields=["status", "version"])
     return version
+
+
+def submit_file(
+    principal: Principal, *, content: "File[bytes]", model_ref: str, release_notes: str = ""
+) -> ModelVersion:
+    """As `submit`, of a file that has come already."""
+    upload = create(principal, size_bytes=content.size, path="input.artifact")
+    try:
+        settings.INCOMING_DIR.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=settings.INCOMING_DIR, delete=False) as written:
+            for part in content.chunks():
+                written.write(part)
+        pieces.keep(upload, pieces.begin(upload), Path(written.name))
+        return submit(principal, upload_id=upload.pk, model_ref=model_ref, release_notes=release_notes)
+    except BaseException:
+        # Nobody else knows of it.
+        cancel(principal, upload_id=upload.pk)
+        raise
 
 
 def _why_not(upload: Upload) -> str:

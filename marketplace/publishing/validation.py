@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, models, transaction
+from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 
 from marketplace.catalog.models import Direction, TensorSpec
@@ -52,7 +53,7 @@ def is_printable(text: str, *, multiline: bool = True) -> bool:
     return not kinds & {"Cc", "Cs"}
 
 
-def save(row: models.Model, *, taken: str, path: str, fields: Iterable[str] | None = None) -> None:
+def save(row: models.Model, *, taken: str | Promise, path: str, fields: Iterable[str] | None = None) -> None:
     """Writes the row; when its unique name is `taken`, also by somebody just now, that is a ValidationProblem."""
     try:
         with transaction.atomic():
@@ -60,7 +61,7 @@ def save(row: models.Model, *, taken: str, path: str, fields: Iterable[str] | No
     except IntegrityError as error:
         if getattr(error.__cause__, "sqlstate", None) != "23505":
             raise
-        raise ValidationProblem(taken, path=path) from error
+        raise ValidationProblem(str(taken), path=path) from error
 
 
 def check_signature(tensors: Sequence[TensorSpec]) -> Sequence[TensorSpec]:

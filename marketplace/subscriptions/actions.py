@@ -18,7 +18,8 @@ from .models import ModelSubscription, ModelSubscriptionStatus, Plan
 def subscribe(principal: Principal, *, model_ref: str, plan_id: UUID) -> ModelSubscription:
     """Active from now on; on a model that the tenant has a subscription to, a change of plan. Idempotent."""
     model = find(MLModel.objects.by_ref(model_ref), principal, Permission.MANAGE_SUBSCRIPTIONS, path="input.model")
-    plan = find(Plan.objects.filter(model=model, hidden_at=None), principal, path="input.plan", pk=plan_id)
+    # Locked, so that these are the terms that it is on: its publisher changes them before this or after it.
+    plan = find(Plan.objects.filter(model=model).on_offer(), principal, path="input.plan", lock=True, pk=plan_id)
     assert principal.tenant_id is not None
     if model.publisher_id == principal.tenant_id:
         raise ValidationProblem(

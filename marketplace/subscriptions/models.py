@@ -1,7 +1,7 @@
 """What publishers offer, and which tenant has taken it."""
 
 from decimal import Decimal
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import uuid_utils.compat as uuid
 from django.core.validators import MinValueValidator
@@ -31,12 +31,20 @@ MONEY: Precision = {"max_digits": 24, "decimal_places": 9}
 
 class PlanQuerySet(models.QuerySet["Plan"]):
     def visible_to(self, principal: Principal) -> "PlanQuerySet":
-        """What is on offer for a model one may see; a publisher also sees what it hid, a subscriber what it holds."""
-        offered = Q(hidden_at=None) & visible_models(principal, "model__")
+        """What is on offer for a model one may see; a publisher also sees what it hid, a subscriber what it holds,
+        with what became of it."""
+        offered = Q(hidden_at=None, successor=None) & visible_models(principal, "model__")
         if principal.tenant_id is None:
             return self.filter(offered)
-        held = ModelSubscription.objects.filter(tenant_id=principal.tenant_id).values("plan_id")
-        return self.filter(offered | Q(model__publisher_id=principal.tenant_id) | Q(id__in=held))
+        held = ModelSubscription.objects.filter(tenant_id=principal.tenant_id).values("plan__line")
+        return self.filter(offered | Q(model__publisher_id=principal.tenant_id) | Q(line__in=held))
+
+    def latest_terms(self) -> "PlanQuerySet":
+        """One row of each line: the one that nobody has changed since."""
+        return self.filter(successor=None)
+
+    def on_offer(self) -> "PlanQuerySet":
+        return self.latest_terms().filter(hidden_at=None)
 
 
 class MeteredUnit(models.TextChoices):
@@ -52,7 +60,24 @@ class MeteredUnit(models.TextChoices):
 
 
 class Plan(models.Model):
+    """An offer, in one form of its terms, which never change: changed terms are a further row, its successor.
+
+    Whoever subscribes takes the latest terms of a line. In a period that begins from `successor_from` on, the
+    successor's hold for who was on these: `metering_terms(plan, period start)` in metering/migrations/batches.sql.
+    """
+
+    TERMS = (
+        *("price", "currency", "unit", "included_units", "overage_price"),
+        *("requests_per_second", "burst", "max_concurrency", "max_tokens_per_call"),
+    )
+
     id = models.UUIDField(primary_key=True, default=uuid.uuid7, editable=False)
+    # What a plan and all that became of it have in common.
+    line = models.UUIDField(db_index=True, editable=False)
+    successor = models.OneToOneField(
+        "self", on_delete=models.RESTRICT, null=True, blank=True, editable=False, related_name="predecessor"
+    )
+    successor_from = models.DateTimeField(_("successor from"), null=True, blank=True, editable=False)
     model = models.ForeignKey(MLModel, on_delete=models.CASCADE, related_name="plans", verbose_name=_("model"))
     name = models.CharField(_("name"), max_length=60)
     price = models.DecimalField(
@@ -109,7 +134,14 @@ class Plan(models.Model):
         verbose_name_plural = _("plans")
         ordering = ["position", "created_at", "id"]
         constraints = [
-            models.UniqueConstraint(fields=["model", "name"], name="one_plan_per_model_and_name"),
+            models.UniqueConstraint(
+                fields=["model", "name"], condition=Q(successor=None), name="one_plan_per_model_and_name"
+            ),
+            models.CheckConstraint(
+                condition=Q(successor=None, successor_from=None)
+                | Q(successor__isnull=False, successor_from__isnull=False),
+                name="successor_has_its_time",
+            ),
             models.CheckConstraint(
                 condition=Q(requests_per_second__gte=1, burst__gte=1, included_units__gte=0, price__gte=0),
                 name="plan_is_sane",
@@ -122,6 +154,14 @@ class Plan(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.line = self.line or self.pk
+        super().save(*args, **kwargs)
+
+    @property
+    def terms(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.TERMS}
 
 
 class ModelSubscriptionStatus(models.TextChoices):

@@ -9,6 +9,7 @@ from django.test import Client
 
 from marketplace.metering.budgets import current_spending, in_force
 from marketplace.metering.models import Budget, Spending
+from marketplace.publishing.plans import take_back_plan, update_plan
 from tests import factories
 from tests.frontend.conftest import Marketplace, words
 
@@ -83,6 +84,17 @@ def test_many_subscriptions_cost_no_more_queries(
 
     with django_assert_max_num_queries(len(few)):  # type: ignore[operator]
         browser.get("/usage/")
+
+
+def test_terms_that_change_are_announced_with_their_day(marketplace: Marketplace) -> None:
+    publisher = factories.principal(marketplace.openlab)
+    changed = update_plan(publisher, plan_id=marketplace.plan.pk, name="Scale 2", price=Decimal(5))
+
+    for page in ("/usage/", "/models/openlab/digits/"):
+        said = words(marketplace.owner.client.get(page))
+        assert re.search(r"New terms from .*: Scale 2, \$5 a month, 1,000 calls a month, then refused", said)
+    take_back_plan(publisher, plan_id=changed.pk)
+    assert "New terms" not in words(marketplace.owner.client.get("/usage/"))
 
 
 def test_what_is_counted_is_said(marketplace: Marketplace) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from inference.models import Deployment
 from marketplace.access import TenantRole
 from marketplace.catalog.models import Visibility
 from marketplace.metering.models import Budget
@@ -33,6 +34,8 @@ class Marketplace:
         self.version = factories.version(self.model, report={"steps": [], "facts": {}})
         self.draft = factories.version(self.model, status="DRAFT")
         self.ready = factories.version(self.model, status="READY", released_at=None)
+        # At a server that is no more, so that nobody calls it there.
+        self.deployment = Deployment.objects.create(version=self.version, endpoint="192.0.2.1:8001", status="FAILED")
         self.plan = factories.plan(self.model, name="Scale")
         self.secret = factories.model(self.openlab, "secret", visibility=Visibility.PRIVATE)
         self.secret_version = factories.version(self.secret)

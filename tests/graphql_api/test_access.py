@@ -5,15 +5,20 @@ A field of the schema that has no row here, and is not declared plain, fails the
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.utils import timezone
 from graphql import GraphQLObjectType
 
 from graphql_api.nodes import global_id, parse_global_id
 from graphql_api.schema import schema
+from marketplace.catalog.models import MLModel, ReleaseEvent
+from marketplace.subscriptions.models import ModelSubscription, Plan
+from tests import factories
 from tests.graphql_api.conftest import Marketplace
 
 # What an answer amounts to for the one who asked.
@@ -42,9 +47,25 @@ def ids(type_name: str, attribute: str) -> Callable[[Marketplace], dict[str, Any
     return lambda marketplace: {"id": global_id(type_name, getattr(marketplace, attribute).pk)}
 
 
+def in_parts(marketplace: Marketplace) -> dict[str, Any]:
+    """openlab/digits has each part that a version can have, and a history."""
+    ready, version = marketplace.ready, marketplace.version
+    MLModel.objects.filter(pk=marketplace.model.pk).update(
+        releasing_version=ready, releasing_percent=10, canary_version=ready, shadow_version=ready
+    )
+    ReleaseEvent.objects.create(model=marketplace.model, version=version, kind="RELEASED")
+    ModelSubscription.objects.filter(pk=marketplace.subscription.pk).update(pinned_version=version)
+    return {"id": global_id("ModelSubscription", marketplace.subscription.pk)}
+
+
+def of_digits(selection: str) -> str:
+    return f'{{ model(ref: "openlab/digits") {{ {selection} }} }}'
+
+
 NOBODY = UUID("01900000-0000-7000-8000-000000000000")
 EVERYBODY = (SEES,) * 5
 OWN_TENANT = (SEES, SEES, NOTHING, NOTHING, NOTHING)
+PUBLISHER = (NOTHING, NOTHING, NOTHING, SEES, NOTHING)
 NODE = "query ($id: ID!) { node(id: $id) { id } }"
 VIEWER = "{ viewer { tenant { %s { edges { node { id } } } } } }"
 
@@ -74,6 +95,22 @@ QUERIES: dict[str, Row] = {
     "model": Row('{ model(ref: "openlab/secret") { id } }', (SEES, SEES, NOTHING, SEES, NOTHING)),
     "publisher": Row('{ publisher(slug: "openlab") { id } }', EVERYBODY),
 }
+
+
+def changed(type_name: str, attribute: str) -> Callable[[Marketplace], dict[str, Any]]:
+    """The plan that acme is on, its successor, or the contract: acme's on openlab/secret, whose plan has changed."""
+
+    def variables(marketplace: Marketplace) -> dict[str, Any]:
+        plan = marketplace.secret_plan
+        successor = factories.plan(marketplace.secret, line=plan.line, burst=5)
+        Plan.objects.filter(pk=plan.pk).update(
+            successor=successor, successor_from=timezone.now() + timedelta(minutes=1)
+        )
+        contract = factories.subscription(marketplace.acme, plan)
+        return {"id": global_id(type_name, {"plan": plan, "successor": successor, "contract": contract}[attribute].pk)}
+
+    return variables
+
 
 MUTATIONS: dict[str, Row] = {
     "subscribeToModel": Row(
@@ -168,12 +205,73 @@ MUTATIONS: dict[str, Row] = {
         (NOT_FOUND, NOT_FOUND, NOT_FOUND, INVALID, SIGN_IN),
         ids("ModelVersion", "secret_version"),
     ),
+    "updatePlan": Row(
+        "mutation ($id: ID!) { updatePlan(input: {plan: $id, burst: 2}) { plan { id } errors { code } } }",
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
+        ids("Plan", "plan"),
+    ),
+    "takeBackPlan": Row(
+        "mutation ($id: ID!) { takeBackPlan(input: {plan: $id}) { plan { id } errors { code } } }",
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
+        changed("Plan", "successor"),
+    ),
+    "hidePlan": Row(
+        "mutation ($id: ID!) { hidePlan(input: {plan: $id}) { plan { id } errors { code } } }",
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
+        ids("Plan", "plan"),
+    ),
     "releaseModelVersion": Row(
         """mutation ($id: ID!) {
           releaseModelVersion(input: {modelVersion: $id}) { modelVersion { id } errors { code } }
         }""",
         (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
         ids("ModelVersion", "ready"),
+    ),
+    "configureModelVersion": Row(
+        """mutation ($id: ID!) {
+          configureModelVersion(input: {modelVersion: $id, instanceCount: 2}) { modelVersion { id } errors { code } }
+        }""",
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
+        ids("ModelVersion", "ready"),
+    ),
+    "setCanary": Row(
+        """mutation ($id: ID!) {
+          setCanary(input: {model: "openlab/digits", modelVersion: $id, percent: 5}) { model { id } errors { code } }
+        }""",
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
+        ids("ModelVersion", "ready"),
+    ),
+    "promoteCanary": Row(
+        'mutation { promoteCanary(input: {model: "openlab/digits"}) { model { id } errors { code } } }',
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, INVALID, SIGN_IN),
+    ),
+    "setShadow": Row(
+        """mutation ($id: ID!) {
+          setShadow(input: {model: "openlab/digits", modelVersion: $id, percent: 5}) { model { id } errors { code } }
+        }""",
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
+        ids("ModelVersion", "ready"),
+    ),
+    "deprecateModelVersion": Row(
+        """mutation ($id: ID!) {
+          deprecateModelVersion(input: {modelVersion: $id}) { modelVersion { id } errors { code } }
+        }""",
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
+        ids("ModelVersion", "version"),
+    ),
+    "retireModelVersion": Row(
+        """mutation ($id: ID!) {
+          retireModelVersion(input: {modelVersion: $id}) { modelVersion { id } errors { code } }
+        }""",
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
+        ids("ModelVersion", "ready"),
+    ),
+    "pinModelVersion": Row(
+        """mutation ($id: ID!) {
+          pinModelVersion(input: {modelSubscription: $id}) { modelSubscription { id } errors { code } }
+        }""",
+        (SEES, DENIED, NOT_FOUND, NOT_FOUND, SIGN_IN),
+        ids("ModelSubscription", "subscription"),
     ),
     "rollbackModel": Row(
         'mutation { rollbackModel(input: {model: "openlab/secret"}) { model { id } errors { code } } }',
@@ -219,8 +317,22 @@ LINKS: dict[str, Row] = {
         ids("ApiKey", "key"),
     ),
     "Publisher.models": Row('{ publisher(slug: "openlab") { models { edges { node { id } } } } }', EVERYBODY),
+    "ModelVersion.deployments": Row(
+        "query ($id: ID!) { node(id: $id) { ... on ModelVersion { deployments { status } } } }",
+        (NOTHING, NOTHING, NOTHING, SEES, NOTHING),
+        ids("ModelVersion", "version"),
+    ),
     "Model.versions": Row('{ model(ref: "openlab/digits") { versions { edges { node { id } } } } }', EVERYBODY),
     "Model.liveVersion": Row('{ model(ref: "openlab/digits") { liveVersion { id } } }', EVERYBODY),
+    "Model.releasingVersion": Row(of_digits("releasingVersion { id }"), PUBLISHER, in_parts),
+    "Model.releasingPercent": Row(of_digits("releasingPercent"), PUBLISHER, in_parts),
+    "Model.canaryVersion": Row(of_digits("canaryVersion { id }"), PUBLISHER, in_parts),
+    "Model.canaryPercent": Row(of_digits("canaryPercent"), PUBLISHER, in_parts),
+    "Model.shadowVersion": Row(of_digits("shadowVersion { id }"), PUBLISHER, in_parts),
+    "Model.shadowPercent": Row(of_digits("shadowPercent"), PUBLISHER, in_parts),
+    "Model.releases": Row(of_digits("releases { edges { node { kind } } }"), PUBLISHER, in_parts),
+    "Model.versionLiveAt": Row(of_digits('versionLiveAt(at: "2999-01-01T00:00:00Z") { id }'), PUBLISHER, in_parts),
+    "ReleaseEvent.version": Row(of_digits("releases { edges { node { version { id } } } }"), PUBLISHER, in_parts),
     "Model.plans": Row('{ model(ref: "openlab/digits") { plans { id } } }', EVERYBODY),
     "ModelVersion.check": Row(
         "query ($id: ID!) { node(id: $id) { ... on ModelVersion { check { reason } } } }",
@@ -234,10 +346,25 @@ LINKS: dict[str, Row] = {
         OWN_TENANT,
         ids("ModelSubscription", "subscription"),
     ),
+    "ModelSubscription.pinnedVersion": Row(
+        "query ($id: ID!) { node(id: $id) { ... on ModelSubscription { pinnedVersion { id } } } }",
+        OWN_TENANT,
+        in_parts,
+    ),
     "ModelSubscription.plan": Row(
         "query ($id: ID!) { node(id: $id) { ... on ModelSubscription { plan { id } } } }",
         OWN_TENANT,
         ids("ModelSubscription", "subscription"),
+    ),
+    "ModelSubscription.nextPlan": Row(
+        "query ($id: ID!) { node(id: $id) { ... on ModelSubscription { nextPlan { id } } } }",
+        OWN_TENANT,
+        changed("ModelSubscription", "contract"),
+    ),
+    "Plan.successor": Row(
+        "query ($id: ID!) { node(id: $id) { ... on Plan { successor { id } } } }",
+        (SEES, SEES, NOTHING, SEES, NOTHING),
+        changed("Plan", "plan"),
     ),
     "ModelSubscription.quota": Row(
         "query ($id: ID!) { node(id: $id) { ... on ModelSubscription { quota { limit } } } }",
@@ -268,14 +395,18 @@ PLAIN: dict[str, str] = {
     "ApiKey": "id name prefix role createdAt lastUsedAt expiresAt revokedAt",
     "Model": "id ref name displayName summary card cardHtml task tags license visibility createdAt updatedAt "
     "subscriberCount takenDownAt takedownReason",
-    "ModelVersion": "id number status format sha256 sizeBytes releaseNotes createdAt inputs outputs",
+    "ModelVersion": "id number status format sha256 sizeBytes releaseNotes createdAt inputs outputs deprecatedAt "
+    "sunsetAt instanceCount maxBatchSize responseCache",
+    "ModelVersionDeployment": "endpoint status error failures changedAt loadedAt usedAt memoryBytes",
+    "ReleaseEvent": "kind percent reason at by",
     "ArtifactUpload": "id sizeBytes receivedBytes sha256 status url expiresAt",
     "ModelVersionCheck": "steps reason advice facts",
     "CheckStep": "name status detail seconds",
     "TensorSpec": "name datatype shape contentType labels example exampleShape",
-    "Plan": "id name price unit includedUnits overagePrice requestsPerSecond burst maxConcurrency maxTokensPerCall",
+    "Plan": "id name price unit includedUnits overagePrice requestsPerSecond burst maxConcurrency maxTokensPerCall "
+    "successorFrom",
     "Money": "amount currency",
-    "ModelSubscription": "id status createdAt",
+    "ModelSubscription": "id status createdAt nextPlanFrom",
     "Budget": "amount spending",
     "Spending": "periodStart periodEnd limit settled held remaining",
     "Quota": "periodStart periodEnd limit settled held remaining",

@@ -71,7 +71,6 @@ def test_an_answer_that_cannot_be_given_is_406(accept: str) -> None:
     [
         "text/plain",
         "application/x-www-form-urlencoded",
-        "multipart/form-data; boundary=x",
         "application/graphql",
         "application/json; charset=utf-16",
         "",

@@ -334,7 +334,7 @@ async def test_where_a_version_is_loaded_is_asked_again_when_all_that_was_known_
     by_key = replace(shop.developer, api_key_id=key.pk)
     settings.TRITON_URLS = [alive, gone]
     await Deployment.objects.aupdate(endpoint=gone)
-    assert await endpoints_of(shop.version.pk) == [gone]
+    assert await endpoints_of(shop.version.pk) == [(gone, shop.version.triton_name)]
     await Deployment.objects.aupdate(endpoint=alive)
 
     answer = await shop.call(by_key, hinted=True)

@@ -22,7 +22,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
 
-from inference import deployment, gateway, reconciliation, tasks
+from inference import demand, deployment, gateway, reconciliation, tasks
 from inference.formats import read_signature
 from inference.invocation import invoke
 from inference.models import Deployment, TritonCounter, UsageReconciliation, Watermark
@@ -286,7 +286,7 @@ class TestCountersThatEnd:
     ) -> None:
         await shop.call()
         await compared()
-        await deployment.mark_broken(add.pk, triton, "it has stopped")
+        await demand.mark_broken(triton, add.triton_name, "it has stopped")
         await deployment.reconcile()
 
         await shop.call(2)

@@ -5,9 +5,11 @@ import pytest
 from inference.scheduler import Scheduler
 from marketplace.errors import ModelUnavailable
 
+A, B = ("a", "model"), ("b", "model")
+
 
 def test_unknown_endpoints_keep_their_order() -> None:
-    assert Scheduler().ranked(["a", "b"], "model") == ["a", "b"]
+    assert Scheduler().ranked([A, B]) == [A, B]
 
 
 def test_the_endpoint_with_fewer_calls_in_flight_comes_first() -> None:
@@ -17,9 +19,9 @@ def test_the_endpoint_with_fewer_calls_in_flight_comes_first() -> None:
             pass
 
     with scheduler.running("a", "model"), scheduler.running("a", "model"), scheduler.running("a", "model"):
-        best = scheduler.ranked(["a", "b"], "model")[0]
+        best = scheduler.ranked([A, B])[0]
 
-    assert best == "b"
+    assert best == B
 
 
 def test_an_endpoint_that_failed_is_asked_last() -> None:
@@ -27,7 +29,7 @@ def test_an_endpoint_that_failed_is_asked_last() -> None:
     with pytest.raises(ModelUnavailable), scheduler.running("a", "model"):
         raise ModelUnavailable("down")
 
-    assert scheduler.ranked(["a", "b"], "model") == ["b", "a"]
+    assert scheduler.ranked([A, B]) == [B, A]
 
 
 def test_what_is_remembered_is_bounded() -> None:
@@ -36,5 +38,5 @@ def test_what_is_remembered_is_bounded() -> None:
         with pytest.raises(ModelUnavailable), scheduler.running("a", name):
             raise ModelUnavailable("down")
 
-    assert scheduler.ranked(["a", "b"], "x") == ["a", "b"]
-    assert scheduler.ranked(["a", "b"], "z") == ["b", "a"]
+    assert scheduler.ranked([("a", "x"), ("b", "x")]) == [("a", "x"), ("b", "x")]
+    assert scheduler.ranked([("a", "z"), ("b", "z")]) == [("b", "z"), ("a", "z")]

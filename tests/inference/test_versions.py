@@ -1,6 +1,7 @@
 """The plain statement finds what ModelVersionQuerySet.callable_by allows; admission confirms that and nothing else."""
 
 import asyncio
+from hashlib import sha256
 from itertools import product
 from typing import Any
 
@@ -9,7 +10,7 @@ from asgiref.sync import sync_to_async
 from psycopg import AsyncConnection
 
 from inference.models import Deployment
-from inference.versions import callable_version
+from inference.versions import answering, callable_version
 from marketplace.access import ANONYMOUS, Principal
 from marketplace.catalog.models import ModelVersion, Visibility
 from marketplace.errors import SubscriptionRequired
@@ -74,7 +75,7 @@ async def test_a_version_comes_with_its_model_its_publisher_and_where_it_is_load
     version = await callable_version(ANONYMOUS, "openlab/public", None)
 
     assert version is not None
-    assert version.endpoints == ["one:8001"]  # type: ignore[attr-defined]
+    assert version.endpoints == [("one:8001", live.triton_name)]  # type: ignore[attr-defined]
     for mine, theirs in (
         (version, live),
         (version.model, live.model),
@@ -115,6 +116,47 @@ async def test_admission_confirms_a_version_to_whom_it_would_be_found_for_and_to
     for (principal, ref, number, version), answer in zip(asked, answers, strict=True):
         assert answer == (await callable_version(principal, ref, number) == version), (principal, ref, number, version)
     assert 0 < sum(answers) < len(answers)
+
+
+class Shared:
+    """openlab/digits: version 1 is live, 2 the canary of about half the tenants, 3 was live before, 4 is retired.
+
+    `answers`: what each principal's calls are answered by.
+    """
+
+    def __init__(self) -> None:
+        openlab = factories.tenant("openlab", is_publisher=True)
+        digits = factories.model(openlab, "digits")
+        self.versions = [
+            factories.version(digits, number, status=status)
+            for number, status in enumerate(("LIVE", "READY", "READY", "RETIRED"), start=1)
+        ]
+        live, canary, before, retired = self.versions
+        tenants = [factories.tenant() for _ in range(10)]
+        draws = {each: int(sha256(f"{each.pk}/{canary.pk}".encode()).hexdigest()[:8], 16) % 100 for each in tenants}
+        tenants.sort(key=lambda each: draws[each])
+        digits.canary_version, digits.canary_percent = canary, draws[tenants[4]] + 1
+        digits.save()
+        plan = factories.plan(digits)
+        self.answers: list[tuple[Principal, ModelVersion]] = [(factories.principal(openlab), live)]
+        for tenant, pin in zip(tenants, (None, retired, live, before, None) * 2, strict=True):
+            by_share = canary if draws[tenant] < digits.canary_percent else live
+            factories.subscription(tenant, plan, pinned_version=pin)
+            self.answers.append((factories.principal(tenant), pin if pin in (live, before) else by_share))
+
+
+async def test_pins_and_canaries_are_looked_up_and_confirmed_alike() -> None:
+    shared = await sync_to_async(Shared)()
+
+    for principal, expected in shared.answers:
+        assert await callable_version(principal, "openlab/digits", None) == expected
+        assert await ModelVersion.objects.filter(pk=answering(principal)).aget() == expected
+        # Who names one gets that one.
+        assert await callable_version(principal, "openlab/digits", 2) == shared.versions[1]
+        for version in shared.versions:
+            assert await confirmed(principal, "openlab/digits", None, version) == (version == expected)
+            assert await confirmed(principal, "openlab/digits", version.number, version) == (version.number != 4)
+    assert len({answering.number for _principal, answering in shared.answers}) == 3
 
 
 async def test_many_who_look_at_once_share_a_few_round_trips(monkeypatch: pytest.MonkeyPatch) -> None:

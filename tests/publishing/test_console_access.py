@@ -38,11 +38,13 @@ class Pages:
 # What both sites have; autocomplete answers 403 to a request that does not say of which field.
 SITE_WIDE = {"index": 200, "login": 302, "logout": 405, "search": 200, "autocomplete": 403, "jsi18n": 200}
 
+VERSION_BUTTONS = ("release", "promote", "canary", "shadow", "describe", "deprecate", "retire", "report")
+
 PANEL = {
-    "catalog.mlmodel": Pages("model", add=200, buttons={"rollback": 200}),
-    "catalog.modelversion": Pages("version", buttons={"release": 200, "retire": 200}),
+    "catalog.mlmodel": Pages("model", add=200, buttons={"upload": 200, "rollback": 200}),
+    "catalog.modelversion": Pages("version", buttons=dict.fromkeys(VERSION_BUTTONS, 200)),
     "catalog.mlmodelgroupobjectpermission": Pages("grant", add=200, delete=200),
-    "subscriptions.plan": Pages("plan", add=200, buttons={"hide": 200, "offer": 200}),
+    "subscriptions.plan": Pages("plan", add=200, buttons={"take_back": 200, "hide": 200, "offer": 200}),
     "subscriptions.modelsubscription": Pages("subscription"),
 }
 

@@ -133,11 +133,14 @@ class TestVersions:
         browser = house.browser("owner")
         shown = {
             version.status: [
-                button["title"] for button in browser.get(f"{VERSIONS}{version.pk}/change/").context["actions_detail"]
+                button.title for button in browser.get(f"{VERSIONS}{version.pk}/change/").context["controls"]
             ]
             for version in (house.live, house.version)
         }
-        assert shown == {"LIVE": [], "READY": ["Release", "Retire"]}
+        assert shown == {
+            "LIVE": ["Describe", "Deprecate"],
+            "READY": ["Release", "Canary", "Shadow", "Describe", "Deprecate", "Retire"],
+        }
 
     def test_another_publisher_releases_nothing(self, house: House) -> None:
         browser = house.browser("other publisher")
@@ -197,12 +200,34 @@ class TestPlans:
         answer = house.browser("other publisher").post(PLANS + "add/", PLAN | {"model": str(house.model.pk)})
         assert list(errors(answer)) == ["model"]
 
-    def test_terms_that_tenants_are_on_stay(self, house: House) -> None:
-        answer = house.browser("owner").post(f"{PLANS}{house.plan.pk}/change/", PLAN)
-        assert "Tenants are subscribed on these terms" in errors(answer)["__all__"][0]
+    def test_changed_terms_are_a_page_of_their_own_and_tell_who_waits(self, house: House) -> None:
+        browser = house.browser("owner")
+        answer = browser.post(f"{PLANS}{house.plan.pk}/change/", PLAN, follow=True)
+        changed = Plan.objects.get(name="Scale")
+        assert answer.redirect_chain == [(f"{PLANS}{changed.pk}/change/", 302)]
+        assert told(answer) == [
+            "The new terms are on offer. Who is subscribed keeps the old ones until its period ends, and is told."
+        ]
+        assert "1, each until its period ends" in answer.content.decode()
+        assert [plan.pk for plan in browser.get(PLANS).context["cl"].result_list] == [changed.pk]
+        house.subscription.refresh_from_db()
+        assert house.subscription.plan == house.plan
+
+    def test_a_change_is_taken_back_while_somebody_waits_for_it(self, house: House) -> None:
+        browser = house.browser("owner")
+        button = f"{PLANS}{{}}/take-back/"
+        assert button.format(house.plan.pk) not in browser.get(f"{PLANS}{house.plan.pk}/change/").content.decode()
+        browser.post(f"{PLANS}{house.plan.pk}/change/", PLAN)
+        changed = Plan.objects.get(name="Scale")
+        assert button.format(changed.pk) in browser.get(f"{PLANS}{changed.pk}/change/").content.decode()
+        browser.post(button.format(changed.pk))
+        changed.refresh_from_db()
+        assert (changed.successor.name, changed.successor.terms) == ("Free", house.plan.terms)
 
     @pytest.mark.parametrize("change", [{}, {"unit": "ELEMENT"}, {"max_concurrency": "1"}])
-    def test_what_is_counted_and_how_many_run_are_terms(self, house: House, change: dict[str, str]) -> None:
+    def test_a_name_is_no_term_and_what_is_counted_and_how_many_run_are(
+        self, house: House, change: dict[str, str]
+    ) -> None:
         as_it_is = {
             "name": "Renamed",
             "price": "0",
@@ -211,11 +236,9 @@ class TestPlans:
             "requests_per_second": "1000",
             "burst": "1000",
         }
-        answer = house.browser("owner").post(f"{PLANS}{house.plan.pk}/change/", PLAN | as_it_is | change)
+        house.browser("owner").post(f"{PLANS}{house.plan.pk}/change/", PLAN | as_it_is | change)
         house.plan.refresh_from_db()
-        if change:
-            assert "Tenants are subscribed on these terms" in errors(answer)["__all__"][0]
-        assert house.plan.name == ("Free" if change else "Renamed")
+        assert (house.plan.name, Plan.objects.count()) == (("Free", 2) if change else ("Renamed", 1))
 
     def test_hide_and_offer_again(self, house: House) -> None:
         browser = house.browser("owner")

@@ -4,8 +4,12 @@ Triton's own `onnxruntime` backend is native code and not part of every build; u
 same repository load. It runs inside Triton's Python ("Python-based Backends", triton-inference-server/python_backend)
 and imports nothing of this project.
 
-Requests run one by one. With `max_batch_size` 0 Triton never hands over more than one at a time, and merging would
-change results: a graph may reduce, normalise or quantise (DynamicQuantizeLinear) over its leading dimension.
+Requests run one by one, with `max_batch_size` 0: merging may change results, since a graph may reduce, normalise or
+quantise (DynamicQuantizeLinear) over its leading dimension. With a `max_batch_size` requests are merged, and the model
+is refused when an attempt shows that its answers change.
+
+With the configuration's parameter `warm_up_seconds` the model answers an invented request before it is loaded. One that
+it cannot answer proves nothing; one that takes longer has it refused.
 """
 
 import json
@@ -75,6 +79,35 @@ class Watch(threading.Thread):
                 options.terminate = request.is_cancelled()
 
 
+NUMPY = {
+    "tensor(bool)": np.bool_,
+    "tensor(float16)": np.float16,
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    **{f"tensor({sign}int{bits})": np.dtype(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)},
+}
+
+# Of what a dynamic dimension may be, what most graphs take.
+INVENTED_SIZES = (1, 8)
+ROWS = (1, 1, 2)
+
+
+def invented(argument, size, random, rows=None):
+    """A value for an input, with `size` for its dynamic dimensions; `rows`: as many, each on a scale of its own."""
+    shape = [each if isinstance(each, int) and each > 0 else size for each in argument.shape]
+    if rows is not None:
+        shape[0] = rows
+    if argument.type == "tensor(string)":
+        texts = np.empty(shape, np.object_)
+        texts[...] = "text"
+        return texts
+    dtype = np.dtype(NUMPY[argument.type])
+    if dtype.kind != "f":
+        return random.integers(0, 2, shape).astype(dtype)
+    scales = 10.0 ** random.integers(-1, 2, shape[:1] + [1] * (len(shape) - 1)) if shape else 1
+    return (random.normal(size=shape) * scales).astype(dtype)
+
+
 class RequestError(Exception):
     """A request that this model cannot answer; the message goes to the caller."""
 
@@ -116,6 +149,20 @@ def decode_strings(name, values):
     return decoded.reshape(values.shape)
 
 
+def merged(feeds):
+    return {name: np.concatenate([each[name] for each in feeds]) for name in feeds[0]}
+
+
+def same(array, other):
+    """But for what the order of additions does to the last digits."""
+    if array.shape != other.shape:
+        return False
+    if array.dtype.kind != "f":
+        return bool(np.array_equal(array, other))
+    tolerance = 1e-2 if array.dtype == np.float16 else 1e-4
+    return bool(np.allclose(array, other, rtol=tolerance, atol=tolerance / 100, equal_nan=True))
+
+
 def abandoned():
     error = pb_utils.TritonError("nobody waits for the answer", pb_utils.TritonError.CANCELLED)
     return pb_utils.InferenceResponse(error=error)
@@ -152,6 +199,64 @@ class TritonPythonModel:
         self.bfloat16 = "tensor(bfloat16)" in types
         if self.bfloat16 and "tensor(string)" in types:
             raise pb_utils.TritonModelException("a model with both bfloat16 and string tensors cannot be run")
+        config = json.loads(args["model_config"])
+        seconds = float(config.get("parameters", {}).get("warm_up_seconds", {}).get("string_value", 0))
+        if seconds and not self.bfloat16:
+            self.warm_up(seconds)
+        self.merges = config["max_batch_size"] > 0
+        if self.merges:
+            self.try_merging(seconds or None)
+
+    def warm_up(self, seconds):
+        random = np.random.default_rng(0)
+        feeds = {name: invented(argument, 1, random) for name, argument in self.inputs.items()}
+        try:
+            self.run_within(seconds, feeds)
+        except TimeoutError:
+            raise pb_utils.TritonModelException(f"its first call took longer than {seconds:g} seconds") from None
+        except Exception as error:
+            pb_utils.Logger.log_info(f"it does not answer what was invented: {error}")
+
+    def run_within(self, seconds, feeds):
+        options = onnxruntime.RunOptions()
+
+        def end():
+            options.terminate = True
+
+        timer = threading.Timer(seconds or WATCH_SECONDS, end)
+        if seconds:
+            timer.start()
+        try:
+            return self.session.run(None, feeds, options)
+        except Exception:
+            if options.terminate:
+                raise TimeoutError from None
+            raise
+        finally:
+            timer.cancel()
+
+    def try_merging(self, seconds):
+        """Raises unless requests give together what each of them gives alone."""
+        failure = None
+        for size in INVENTED_SIZES:
+            random = np.random.default_rng(size)
+            requests = [
+                {name: invented(argument, size, random, rows) for name, argument in self.inputs.items()}
+                for rows in ROWS
+            ]
+            try:
+                alone = [self.run_within(seconds, feeds) for feeds in requests]
+                together = self.run_within(seconds, merged(requests))
+            except Exception as error:
+                failure = error
+                continue
+            for name, value, *parts in zip(self.outputs, together, *alone, strict=True):
+                if not same(value, np.concatenate(parts)):
+                    raise pb_utils.TritonModelException(f"merging requests would change its answers, in '{name}'")
+            return
+        raise pb_utils.TritonModelException(
+            f"it cannot be shown that merging requests leaves its answers as they are: {failure}"
+        )
 
     def check(self, config):
         """A configuration that does not fit the graph fails to load, and not at the first call."""
@@ -168,7 +273,25 @@ class TritonPythonModel:
                     )
 
     def execute(self, requests):
+        if self.merges and len(requests) > 1:
+            try:
+                return self.respond_together(requests)
+            except Exception:  # one request's failure must not become another's: each is to show its own
+                pb_utils.Logger.log_verbose("requests that cannot be answered together are answered one by one")
         return [self.respond(request) for request in requests]
+
+    def respond_together(self, requests):
+        feeds = [{tensor.name(): self.feed(tensor) for tensor in request.inputs()} for request in requests]
+        wanted = [set(request.requested_output_names()) for request in requests]
+        names = [name for name in self.outputs if any(name in each for each in wanted)]
+        ends = np.cumsum([len(next(iter(each.values()))) for each in feeds])
+        parts = [np.split(array, ends[:-1]) for array in self.session.run(names, merged(feeds))]
+        return [
+            pb_utils.InferenceResponse(
+                [pb_utils.Tensor(name, part[number]) for name, part in zip(names, parts, strict=True) if name in each]
+            )
+            for number, each in enumerate(wanted)
+        ]
 
     def respond(self, request):
         if self.seconds > WORTH_ASKING_SECONDS and request.is_cancelled():

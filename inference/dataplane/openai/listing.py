@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 from inference.callers import principal_by_secret
 from inference.records import looked_up
 from inference.signatures import signature_from
+from inference.versions import answering
 from marketplace.access import Permission, Principal
 from marketplace.catalog.models import MLModel, ModelTask, ModelVersion
 from marketplace.subscriptions.models import ModelSubscription, ModelSubscriptionStatus
@@ -49,7 +50,7 @@ def _listed(principal: Principal, ref: str | None = None, number: int | None = N
         Q(publisher_id=principal.tenant_id) | Q(id__in=subscribed.values("model_id")), task__in=TASKS
     )
     versions = ModelVersion.objects.callable_by(principal)
-    versions = versions.filter(status="LIVE") if number is None else versions.filter(number=number)
+    versions = versions.filter(pk=answering(principal)) if number is None else versions.filter(number=number)
     if ref is not None:
         chosen = chosen.by_ref(ref)
     rows = (

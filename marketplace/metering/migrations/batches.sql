@@ -16,6 +16,22 @@ DROP FUNCTION IF EXISTS metering_settle(uuid, numeric, double precision, bytea, 
 DROP FUNCTION IF EXISTS metering_release_expired(int);
 DROP FUNCTION IF EXISTS metering_release(uuid, text);
 
+-- The plan whose terms hold in a period that begins then: the one that the tenant chose, or what its publisher has made of it by
+-- then. It depends on the contract and the period alone: a call has the terms of the period whose quota it is counted in, however
+-- many periods end and plans change while it is being admitted.
+CREATE OR REPLACE FUNCTION metering_terms(p_plan uuid, p_period_start timestamptz) RETURNS uuid LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    terms uuid := p_plan;
+    later uuid;
+BEGIN
+    LOOP
+        SELECT successor_id INTO later FROM subscriptions_plan WHERE id = terms AND successor_from <= p_period_start;
+        EXIT WHEN later IS NULL;
+        terms := later;
+    END LOOP;
+    RETURN terms;
+END $$;
+
 -- Ids of the current periods' quotas for these callers, in order. Makes those that the period has not had yet.
 CREATE OR REPLACE FUNCTION metering_quotas(p_tenants uuid[], p_versions uuid[], p_moment timestamptz) RETURNS bigint[]
 LANGUAGE plpgsql AS $$
@@ -37,8 +53,9 @@ BEGIN
         INSERT INTO metering_quota (model_subscription_id, period_start, period_end, unit_limit, theoretical_arrival)
         SELECT s.id, period.period_start, period.period_end, metering_limit(p.included_units, p.overage_price),
                (SELECT max(theoretical_arrival) FROM metering_quota WHERE model_subscription_id = s.id)
-          FROM subscriptions_modelsubscription s JOIN subscriptions_plan p ON p.id = s.plan_id
+          FROM subscriptions_modelsubscription s
          CROSS JOIN LATERAL metering_period(s.created_at, p_moment) AS period
+          JOIN subscriptions_plan p ON p.id = metering_terms(s.plan_id, period.period_start)
          WHERE s.id = ANY (absent) ORDER BY s.id
         ON CONFLICT DO NOTHING;
     END LOOP;
@@ -66,6 +83,26 @@ BEGIN
         ON CONFLICT DO NOTHING;
     END LOOP;
     RETURN coalesce(spendings, '{}');
+END $$;
+
+-- The version that answers a call of this tenant that names none: the one it has pinned, the canary if the tenant falls into its
+-- share, else the live one; always the live one for the publisher itself. Who is in a share is in any larger one, too.
+-- Here and nowhere else: callable_version (inference/versions.py) looks it up by this, and admission confirms it by this.
+CREATE OR REPLACE FUNCTION metering_answering_version(
+    p_tenant uuid, p_pinned uuid, p_publisher uuid, p_live uuid, p_canary uuid, p_canary_percent int
+) RETURNS uuid LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF p_tenant IS DISTINCT FROM p_publisher THEN
+        IF p_pinned IS NOT NULL AND EXISTS (SELECT FROM catalog_modelversion WHERE id = p_pinned AND status IN ('READY', 'LIVE')) THEN
+            RETURN p_pinned;
+        END IF;
+        IF p_canary IS NOT NULL AND p_tenant IS NOT NULL
+           AND ('x' || left(encode(sha256(convert_to(p_tenant || '/' || p_canary, 'UTF8')), 'hex'), 8))::bit(32)::bigint % 100 < p_canary_percent
+           AND EXISTS (SELECT FROM catalog_modelversion WHERE id = p_canary AND status IN ('READY', 'LIVE')) THEN
+            RETURN p_canary;
+        END IF;
+    END IF;
+    RETURN p_live;
 END $$;
 
 -- With a role or a reference, the caller goes by what it remembers of its key and of the version: `moved`, ahead of all else,
@@ -181,7 +218,10 @@ BEGIN
                    -- The conditions of callable_version (inference/versions.py), with those of is_callable.
                    a.ref IS NULL OR (
                        SELECT publisher.slug || '/' || m.name = a.ref
-                              AND CASE WHEN a.number IS NULL THEN v.status = 'LIVE' ELSE v.number = a.number END
+                              AND CASE WHEN a.number IS NULL
+                                       THEN v.id = metering_answering_version(a.tenant, s.pinned_version_id, m.publisher_id,
+                                                                              m.live_version_id, m.canary_version_id, m.canary_percent)
+                                       ELSE v.number = a.number END
                               AND (m.publisher_id = a.tenant OR m.visibility = 'PUBLIC' OR EXISTS (
                                   SELECT FROM catalog_mlmodelgroupobjectpermission granted
                                     JOIN auth_permission permission ON permission.id = granted.permission_id
@@ -198,8 +238,10 @@ BEGIN
               LEFT JOIN catalog_mlmodel m ON m.id = v.model_id
               LEFT JOIN LATERAL (
                   SELECT * FROM subscriptions_modelsubscription s WHERE s.tenant_id = a.tenant AND s.model_id = v.model_id OFFSET 0) AS s ON true
-              LEFT JOIN subscriptions_plan p ON p.id = s.plan_id
               LEFT JOIN metering_quota q ON q.model_subscription_id = s.id AND q.id = ANY (quotas)
+              LEFT JOIN subscriptions_plan chosen ON chosen.id = s.plan_id
+              LEFT JOIN subscriptions_plan p ON p.id = CASE WHEN chosen.successor_from <= q.period_start
+                                                            THEN metering_terms(chosen.id, q.period_start) ELSE chosen.id END
               LEFT JOIN metering_budget b ON b.tenant_id = a.tenant AND b.api_key_id IS NULL AND b.currency = p.currency AND b.amount IS NOT NULL
               LEFT JOIN metering_budget kb ON kb.api_key_id = a.api_key AND kb.currency = p.currency AND kb.amount IS NOT NULL
               LEFT JOIN LATERAL (

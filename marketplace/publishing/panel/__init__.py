@@ -1,6 +1,11 @@
 """The publisher's panel at /publish/: a tenant's members tend its own models, versions, plans and subscribers."""
 
-from . import catalog, contracts
+# isort: off
+# In the order of the menu.
+from . import catalog, versions
+from . import contracts
+
+# isort: on
 from .site import publisher_site
 
-__all__ = ["catalog", "contracts", "publisher_site"]
+__all__ = ["catalog", "contracts", "publisher_site", "versions"]

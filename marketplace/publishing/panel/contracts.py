@@ -3,9 +3,11 @@
 from decimal import Decimal
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db import models
-from django.http import HttpRequest, HttpResponse
+from django.db.models.functions import Coalesce
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -13,7 +15,7 @@ from unfold.decorators import action, display
 
 from marketplace.access import Principal
 from marketplace.catalog.models import MLModelGroupObjectPermission, Visibility
-from marketplace.publishing.plans import hide_plan
+from marketplace.publishing.plans import hide_plan, take_back_plan
 from marketplace.subscriptions import sharing
 from marketplace.subscriptions.models import ModelSubscription, ModelSubscriptionStatus, Plan
 
@@ -30,10 +32,21 @@ class PlanAdmin(PanelAdmin):
     search_fields = ("name", "model__name", "model__display_name")
     ordering = ("-pk",)
     empty_state = gettext_lazy("A plan is what tenants subscribe to: a price, included units and a rate. Add one.")
-    actions_detail = ("hide", "offer")
+    actions_detail = ("take_back", "hide", "offer")
 
     def own(self, principal: Principal) -> models.QuerySet[Plan]:
-        return Plan.objects.filter(model__publisher_id=principal.tenant_id).select_related("model")
+        """Their latest terms."""
+        waiting = (
+            ModelSubscription.objects.current()
+            .filter(plan__line=models.OuterRef("line"))
+            .exclude(plan=models.OuterRef("pk"))
+            .order_by()
+            .values("plan__line")
+            .annotate(count=models.Count("pk"))
+            .values("count")
+        )
+        rows = Plan.objects.filter(model__publisher_id=principal.tenant_id).latest_terms().select_related("model")
+        return rows.annotate(waiting=Coalesce(models.Subquery(waiting), 0))
 
     @display(description=gettext_lazy("Price per month"), ordering="price")
     def monthly(self, plan: Plan) -> str:
@@ -58,6 +71,12 @@ class PlanAdmin(PanelAdmin):
         )
         return text % {"rate": plan.requests_per_second, "burst": plan.burst, "most": plan.max_concurrency}
 
+    @display(description=gettext_lazy("Subscribers on earlier terms"))
+    def on_earlier_terms(self, plan: Plan) -> str:
+        if not plan.waiting:  # type: ignore[attr-defined]  # as `own` has it
+            return _("none")
+        return _("%(count)d, each until its period ends") % {"count": plan.waiting}  # type: ignore[attr-defined]
+
     @display(description=gettext_lazy("On offer"), boolean=True, ordering="hidden_at")
     def offered(self, plan: Plan) -> bool:
         return plan.hidden_at is None
@@ -67,10 +86,10 @@ class PlanAdmin(PanelAdmin):
         return type(form.__name__, (form,), {"principal": principal_of(request)})
 
     def get_readonly_fields(self, request: HttpRequest, obj: Plan | None = None) -> tuple[str, ...]:
-        return ("model",) if obj else ()
+        return ("model", "on_earlier_terms") if obj else ()
 
     def get_fields(self, request: HttpRequest, obj: Plan | None = None) -> tuple[str, ...]:
-        return PlanForm.Meta.fields
+        return (*PlanForm.Meta.fields, "on_earlier_terms") if obj else PlanForm.Meta.fields
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return publisher_site.has_permission(request)
@@ -80,6 +99,30 @@ class PlanAdmin(PanelAdmin):
 
     def save_model(self, request: HttpRequest, obj: Plan, form: PlanForm, change: bool) -> None:
         """The form's action has saved it."""
+
+    def response_change(self, request: HttpRequest, obj: Plan) -> HttpResponse:
+        """Changed terms are a row of their own: its page, not that of the terms before."""
+        if not Plan.objects.filter(successor=obj.pk, successor_from__gt=timezone.now()).exists():
+            changed: HttpResponse = super().response_change(request, obj)
+            return changed
+        messages.success(
+            request,
+            _("The new terms are on offer. Who is subscribed keeps the old ones until its period ends, and is told."),
+        )
+        return HttpResponseRedirect(reverse("publish:subscriptions_plan_change", args=[obj.pk]))
+
+    @action(description=gettext_lazy("Take the change back"), url_path="take-back", icon="undo")
+    def take_back(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self.confirmed(
+            request,
+            object_id,
+            question=_(
+                "Take the last change of this plan back? Who waits for it keeps the terms that it has; who has the "
+                "changed ones already goes back when its period ends."
+            ),
+            act=lambda plan: take_back_plan(principal_of(request), plan_id=plan.pk),
+            done=_("The terms of before are on offer again."),
+        )
 
     @action(description=gettext_lazy("Hide"), url_path="hide", icon="visibility_off")
     def hide(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -103,8 +146,10 @@ class PlanAdmin(PanelAdmin):
 
     def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[Any]:
         plan = self.get_object(request, object_id)
-        allowed = "offer" if plan and plan.hidden_at else "hide"
-        return [button for button in super().get_actions_detail(request, object_id) if button.path == allowed]
+        allowed = {"offer" if plan and plan.hidden_at else "hide"}
+        if plan and plan.waiting:
+            allowed.add("take-back")
+        return [button for button in super().get_actions_detail(request, object_id) if button.path in allowed]
 
 
 @admin.register(ModelSubscription, site=publisher_site)

@@ -35,11 +35,11 @@ class ActionForm(forms.ModelForm):  # type: ignore[type-arg]  # generic to the s
         try:
             self.instance = self.act(dict(self.cleaned_data))
         except MarketplaceError as problem:
-            field = _field_at(problem.path or "")
+            field = field_at(problem.path or "")
             self.add_error(field if field in self.fields else None, problem.message)
 
 
-def _field_at(path: str) -> str:
+def field_at(path: str) -> str:
     """`input.displayName` is `display_name`, `input.price.amount` is `price`, `input.price.currency` is `currency`."""
     *_prefix, name = path.removeprefix("input.").removesuffix(".amount").split(".")
     return re.sub("([A-Z])", r"_\1", name).lower()

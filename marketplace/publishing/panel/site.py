@@ -24,6 +24,8 @@ from marketplace.subscriptions.models import MeteredUnit, ModelSubscription, Mod
 from marketplace.tenants.authentication import principal_from_session
 from marketplace.tenants.models import Tenant
 
+from .questions import Question
+
 
 def principal_of(request: HttpRequest) -> Principal:
     """Looked up once per request, of which each page asks many times."""
@@ -149,15 +151,62 @@ class PanelAdmin(ConsoleAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
         return False
 
+    def _opened(self, request: HttpRequest, object_id: str) -> Any:
+        # Whose pages the links in the page's head lead to; Django's own views say so themselves.
+        cast(Any, request).current_app = publisher_site.name
+        return self.get_object(request, object_id)
+
+    def page_of(self, row: models.Model) -> str:
+        return reverse(f"{publisher_site.name}:{row._meta.app_label}_{row._meta.model_name}_change", args=[row.pk])
+
+    def asked(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        *,
+        question: type[Question],
+        act: Callable[[Any, dict[str, Any]], models.Model],
+        done: str,
+        title: str,
+        explanation: str,
+        template: str = "publish/question.html",
+    ) -> HttpResponse:
+        """Asks in a form (GET), then acts (POST), says how it went, and shows the page of the row that `act` gives.
+
+        What the action refuses is shown in the form, at its field.
+        """
+        row = self._opened(request, object_id)
+        if row is None:
+            missing: HttpResponse = self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+            return missing
+        form = question(row, request.POST, request.FILES) if request.method == "POST" else question(row)
+        if form.is_valid():
+            try:
+                shown = act(row, form.cleaned_data)
+            except MarketplaceError as problem:
+                form.blame(problem)
+            else:
+                messages.success(request, done)
+                return HttpResponseRedirect(self.page_of(shown))
+        context = publisher_site.each_context(request) | {
+            "title": title,
+            "explanation": explanation,
+            "form": form,
+            "original": row,
+            "back": self.page_of(row),
+            "opts": self.opts,
+        }
+        return TemplateResponse(request, template, context)
+
     def confirmed(
         self, request: HttpRequest, object_id: str, *, question: str, act: Callable[[Any], object], done: str
     ) -> HttpResponse:
         """Asks first (GET), then acts (POST) and says how it went, on the page of the object it was about."""
-        row = self.get_object(request, object_id)
+        row = self._opened(request, object_id)
         if row is None:
             missing: HttpResponse = self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
             return missing
-        page = reverse(f"{publisher_site.name}:{self.opts.app_label}_{self.opts.model_name}_change", args=[row.pk])
+        page = self.page_of(row)
         if request.method != "POST":
             context = publisher_site.each_context(request) | {
                 "title": str(row),

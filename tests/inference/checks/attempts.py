@@ -79,10 +79,7 @@ def fork_bomb(_artifact: int, _tell: Tell, _given: Any) -> Any:
 
 
 def fill_memory(_artifact: int, _tell: Tell, given: Any) -> Any:
-    held = []
-    for _ in range(given["mebibytes"]):
-        held.append(bytearray(b"x" * 2**20))
-    return len(held)
+    return len([bytearray(b"x" * 2**20) for _ in range(given["mebibytes"])])
 
 
 def share_memory(_artifact: int, _tell: Tell, given: Any) -> Any:

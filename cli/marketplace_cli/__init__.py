@@ -1,0 +1,1 @@
+"""A client of the Model Marketplace for publishers: GraphQL, and tus for what is uploaded."""

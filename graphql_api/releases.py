@@ -1,0 +1,214 @@
+"""Which version answers, as its publisher decides, and since when; and what a subscriber decides for itself."""
+
+from datetime import datetime
+from typing import Any
+
+import strawberry
+import strawberry_django
+from django.db.models import QuerySet
+
+from marketplace.catalog import models as catalog
+from marketplace.catalog.models import ReleaseEventKind
+from marketplace.publishing import releases
+from marketplace.subscriptions import models as subscriptions
+from marketplace.subscriptions import pins
+
+from .catalog import Model, ModelVersion
+from .context import Info
+from .errors import Problem
+from .mutation import expected_failures
+from .nodes import primary_key
+from .subscriptions import ModelSubscription
+
+strawberry.enum(
+    ReleaseEventKind,
+    description="RELEASED, PROMOTED and ROLLED_BACK made the version the live one. REQUESTED waits until the version "
+    "is loaded, or is CALLED_OFF.",
+)
+
+# What the operator does is told with its reason, and without whoever did it.
+_OPERATORS = (ReleaseEventKind.TAKEN_DOWN, ReleaseEventKind.RESTORED)
+
+
+@strawberry_django.type(catalog.ReleaseEvent, description="What became of a model's versions, and by whom.")
+class ReleaseEvent:
+    kind: ReleaseEventKind
+    version: ModelVersion | None = strawberry_django.field(description="Null for what befell the model.")
+    percent: int | None = strawberry_django.field(
+        description="The share that a canary or shadow has from then on: 0 when it ends."
+    )
+    reason: str
+    at: datetime
+
+    @strawberry_django.field(
+        only=["kind", "user__display_name", "user__email", "api_key__name"],
+        select_related=["user", "api_key"],
+        description="The publisher's person or API key that asked for it; null for who is gone, or the operator.",
+    )
+    def by(self: Any) -> str | None:
+        if self.kind in _OPERATORS:
+            return None
+        if self.user is not None:
+            return str(self.user.display_name or self.user.email)
+        return None if self.api_key is None else str(self.api_key.name)
+
+
+@strawberry.input
+class SetCanaryInput:
+    model: str = strawberry.field(description="publisher/name")
+    model_version: strawberry.ID | None = strawberry.field(default=None, description="Null: no canary.")
+    percent: int = strawberry.field(description="Of the tenants that name no version: 0 to 100; 0 ends it.")
+
+
+@strawberry.input
+class PromoteCanaryInput:
+    model: str = strawberry.field(description="publisher/name")
+
+
+@strawberry.input
+class SetShadowInput:
+    model: str = strawberry.field(description="publisher/name")
+    model_version: strawberry.ID | None = strawberry.field(default=None, description="Null: no shadow.")
+    percent: int = strawberry.field(description="Of the live version's calls: 0 to 100; 0 ends it.")
+
+
+@strawberry.input
+class DeprecateModelVersionInput:
+    model_version: strawberry.ID
+    sunset_at: datetime | None = strawberry.field(
+        default=None, description="From when on it may be retired. Once announced, it may only be moved to later."
+    )
+
+
+@strawberry.input
+class RetireModelVersionInput:
+    model_version: strawberry.ID
+
+
+@strawberry.input
+class PinModelVersionInput:
+    model_subscription: strawberry.ID
+    model_version: strawberry.ID | None = strawberry.field(default=None, description="Null: the live one again.")
+
+
+@strawberry.type
+class _ModelPayload:
+    row: strawberry.Private["QuerySet[catalog.MLModel] | None"] = None
+    errors: list[Problem] = strawberry.field(default_factory=list)
+
+    @strawberry_django.field(graphql_type=Model | None)
+    def model(self) -> "QuerySet[catalog.MLModel] | None":
+        return self.row
+
+
+@strawberry.type
+class SetCanaryPayload(_ModelPayload):
+    pass
+
+
+@strawberry.type
+class PromoteCanaryPayload(_ModelPayload):
+    pass
+
+
+@strawberry.type
+class SetShadowPayload(_ModelPayload):
+    pass
+
+
+@strawberry.type
+class _ModelVersionPayload:
+    row: strawberry.Private["QuerySet[catalog.ModelVersion] | None"] = None
+    errors: list[Problem] = strawberry.field(default_factory=list)
+
+    @strawberry_django.field(graphql_type=ModelVersion | None)
+    def model_version(self) -> "QuerySet[catalog.ModelVersion] | None":
+        return self.row
+
+
+@strawberry.type
+class DeprecateModelVersionPayload(_ModelVersionPayload):
+    pass
+
+
+@strawberry.type
+class RetireModelVersionPayload(_ModelVersionPayload):
+    pass
+
+
+@strawberry.type
+class PinModelVersionPayload:
+    row: strawberry.Private["QuerySet[subscriptions.ModelSubscription] | None"] = None
+    errors: list[Problem] = strawberry.field(default_factory=list)
+
+    @strawberry_django.field(graphql_type=ModelSubscription | None)
+    def model_subscription(self) -> "QuerySet[subscriptions.ModelSubscription] | None":
+        return self.row
+
+
+@strawberry.type
+class ReleasesMutation:
+    @strawberry.mutation(
+        description="Has a version that is ready answer a share of the tenants, always the same, once it is loaded."
+    )
+    @expected_failures(SetCanaryPayload)
+    def set_canary(self, info: Info, input: SetCanaryInput) -> SetCanaryPayload:
+        model = releases.set_canary(
+            info.context.principal,
+            model_ref=input.model,
+            version_id=_version_id(input.model_version),
+            percent=input.percent,
+        )
+        return SetCanaryPayload(row=catalog.MLModel.objects.filter(pk=model.pk))
+
+    @strawberry.mutation(description="The canary becomes the live version, at once.")
+    @expected_failures(PromoteCanaryPayload)
+    def promote_canary(self, info: Info, input: PromoteCanaryInput) -> PromoteCanaryPayload:
+        model = releases.promote_canary(info.context.principal, model_ref=input.model)
+        return PromoteCanaryPayload(row=catalog.MLModel.objects.filter(pk=model.pk))
+
+    @strawberry.mutation(
+        description="Has a version that is ready asked what the live one is asked, after the answer. Nobody is charged."
+    )
+    @expected_failures(SetShadowPayload)
+    def set_shadow(self, info: Info, input: SetShadowInput) -> SetShadowPayload:
+        model = releases.set_shadow(
+            info.context.principal,
+            model_ref=input.model,
+            version_id=_version_id(input.model_version),
+            percent=input.percent,
+        )
+        return SetShadowPayload(row=catalog.MLModel.objects.filter(pk=model.pk))
+
+    @strawberry.mutation(description="Tells its callers, with every answer, that it is to go, and when.")
+    @expected_failures(DeprecateModelVersionPayload)
+    def deprecate_model_version(self, info: Info, input: DeprecateModelVersionInput) -> DeprecateModelVersionPayload:
+        version = releases.deprecate(
+            info.context.principal,
+            version_id=primary_key(input.model_version, "ModelVersion", path="input.modelVersion"),
+            sunset_at=input.sunset_at,
+        )
+        return DeprecateModelVersionPayload(row=catalog.ModelVersion.objects.filter(pk=version.pk))
+
+    @strawberry.mutation(description="Nobody can call it from now on. Not what is live, a canary, or pinned.")
+    @expected_failures(RetireModelVersionPayload)
+    def retire_model_version(self, info: Info, input: RetireModelVersionInput) -> RetireModelVersionPayload:
+        version_id = primary_key(input.model_version, "ModelVersion", path="input.modelVersion")
+        version = releases.retire(info.context.principal, version_id=version_id)
+        return RetireModelVersionPayload(row=catalog.ModelVersion.objects.filter(pk=version.pk))
+
+    @strawberry.mutation(
+        description="That version answers the tenant's calls that name none, whatever is released meanwhile."
+    )
+    @expected_failures(PinModelVersionPayload)
+    def pin_model_version(self, info: Info, input: PinModelVersionInput) -> PinModelVersionPayload:
+        subscription = pins.pin(
+            info.context.principal,
+            subscription_id=primary_key(input.model_subscription, "ModelSubscription", path="input.modelSubscription"),
+            version_id=_version_id(input.model_version),
+        )
+        return PinModelVersionPayload(row=subscriptions.ModelSubscription.objects.filter(pk=subscription.pk))
+
+
+def _version_id(given: strawberry.ID | None) -> Any:
+    return None if given is None else primary_key(given, "ModelVersion", path="input.modelVersion")

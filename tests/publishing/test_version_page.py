@@ -1,0 +1,162 @@
+"""A version's page in the panel: the report of the checks, its tensors, and the forms that ask before they act."""
+
+from typing import Any
+
+import pytest
+from django.http import HttpResponse
+
+from marketplace.catalog.models import ModelVersion, ModelVersionStatus
+from tests import factories
+from tests.publishing.conftest import House
+
+VERSIONS = "/publish/catalog/modelversion/"
+STEPS = [
+    {"name": "format", "status": "passed", "detail": "ONNX", "seconds": 0.01},
+    {"name": "parse", "status": "running", "detail": "", "seconds": 0},
+    {"name": "trial", "status": "pending"},
+]
+REPORT = {
+    "steps": [{"name": "operators", "status": "failed", "detail": "FusedConv at <b>conv_1</b>", "seconds": 0.02}],
+    "reason": "The graph uses FusedConv.",
+    "advice": "Export it without optimisation.",
+    "facts": {
+        "opset": {"": 17, "ai.onnx.ml": 3},
+        "ir_version": 8,
+        "producer": "pytorch",
+        "operators": {"Relu": 1, "Conv": 3},
+        "parameters": 1234567,
+        "trial_seconds": 0.5,
+        "peak_bytes": 2 * 1024**2,
+    },
+}
+
+
+def page_of(version: ModelVersion, page: str = "change") -> str:
+    return f"{VERSIONS}{version.pk}/{page}/"
+
+
+def words(answer: HttpResponse) -> str:
+    return " ".join(answer.content.decode().split())
+
+
+def problems(answer: Any) -> dict[str, list[str]]:
+    assert answer.status_code == 200
+    return {name: list(messages) for name, messages in answer.context["form"].errors.items()}
+
+
+class TestReport:
+    def test_how_far_the_checks_are(self, house: House) -> None:
+        version = factories.version(house.model, status=ModelVersionStatus.VALIDATING, report={"steps": STEPS})
+        answer = words(house.browser("owner").get(page_of(version)))
+        assert "1 of 3 checks are done." in answer
+        assert f'hx-get="{page_of(version, "report")}" hx-trigger="every 1s"' in answer
+        assert '<progress id="report-progress" class="publish-progress" max="3" value="1">' in answer
+
+    def test_before_a_worker_has_it(self, house: House) -> None:
+        version = factories.version(house.model, status=ModelVersionStatus.VALIDATING)
+        assert "It waits for a worker" in words(house.browser("owner").get(page_of(version)))
+
+    def test_what_is_asked_for_again_and_again_is_the_report_alone(self, house: House) -> None:
+        version = factories.version(house.model, status=ModelVersionStatus.VALIDATING, report={"steps": STEPS})
+        answer = house.browser("owner").get(page_of(version, "report"))
+        assert words(answer).startswith('<div id="report"')
+        assert "HX-Refresh" not in answer
+
+    @pytest.mark.parametrize("status", [ModelVersionStatus.READY, ModelVersionStatus.REJECTED])
+    def test_once_the_checks_have_ended_the_whole_page_is_shown_anew(
+        self, house: House, status: ModelVersionStatus
+    ) -> None:
+        version = factories.version(house.model, status=status, report=REPORT)
+        assert house.browser("owner").get(page_of(version, "report"))["HX-Refresh"] == "true"
+        assert "hx-trigger" not in words(house.browser("owner").get(page_of(version)))
+
+    def test_why_it_was_rejected_and_what_to_change(self, house: House) -> None:
+        version = factories.version(house.model, status=ModelVersionStatus.REJECTED, report=REPORT)
+        answer = words(house.browser("owner").get(page_of(version)))
+        assert "The graph uses FusedConv." in answer
+        assert "Export it without optimisation." in answer
+        assert f"/publish/catalog/mlmodel/{house.model.pk}/upload/" in answer
+
+    def test_what_an_artefact_says_is_text(self, house: House) -> None:
+        version = factories.version(house.model, status=ModelVersionStatus.REJECTED, report=REPORT)
+        assert "FusedConv at &lt;b&gt;conv_1&lt;/b&gt;" in words(house.browser("owner").get(page_of(version)))
+
+    def test_the_facts(self, house: House) -> None:
+        version = factories.version(house.model, status=ModelVersionStatus.READY, report=REPORT)
+        facts = dict(house.browser("owner").get(page_of(version)).context["report"].facts)
+        assert facts == {
+            "Operator sets": "ai.onnx 17, ai.onnx.ml 3",
+            "IR version": "8",
+            "Made by": "pytorch",
+            "Operators": "Conv × 3, Relu",
+            "Parameters": "1,234,567",
+            "Memory at most, in the trial run": "2.0\xa0MB",
+            "Trial run": "0.50 s",
+        }
+
+    def test_many_operators_are_cut_short(self, house: House) -> None:
+        counts = {f"Op{number:02}": 1 for number in range(15)}
+        version = factories.version(house.model, report={"facts": {"operators": counts}}, status="READY")
+        ((_name, told),) = house.browser("owner").get(page_of(version)).context["report"].facts
+        assert told.endswith("Op11, and 3 more")
+
+    def test_a_version_that_nobody_checked_has_no_report(self, house: House) -> None:
+        assert "Checks" not in words(house.browser("owner").get(page_of(house.version)))
+
+
+class TestDescriptions:
+    def test_they_are_saved(self, house: House) -> None:
+        given = {
+            "content_type_0": "image/png",
+            "labels_2": "cat\r\ndog\r\n\r\n",
+            "example_1": "[1.5, 2]",
+            "example_shape_1": "2",
+        }
+        answer = house.browser("developer").post(page_of(house.version, "describe"), given)
+        assert answer["Location"] == page_of(house.version)
+        first, second, output = house.version.tensors.all()
+        assert (first.content_type, output.labels) == ("image/png", ["cat", "dog"])
+        assert (second.example, second.example_shape) == ([1.5, 2], [2])
+
+    def test_the_form_begins_with_what_is_said_already(self, house: House) -> None:
+        house.version.tensors.filter(name="SUM").update(labels=["a", "b"], example=[1.0], example_shape=[1])
+        form = house.browser("owner").get(page_of(house.version, "describe")).context["form"]
+        assert [form[f"{name}_2"].value() for name in ("labels", "example", "example_shape")] == ["a\nb", "[1.0]", "1"]
+
+    @pytest.mark.parametrize(
+        ("given", "field"),
+        [
+            ({"content_type_1": "a picture"}, "content_type_1"),
+            ({"example_0": "1, 2"}, "example_0"),
+            ({"example_0": "[true]"}, "example_0"),
+            ({"example_0": "[1]", "example_shape_0": "one"}, "example_shape_0"),
+            ({"example_0": "[1]", "example_shape_0": "2"}, "example_0"),
+            ({"example_0": "[" * 5000}, "example_0"),
+        ],
+        ids=["media type", "no list", "datatype", "no number", "count", "depth"],
+    )
+    def test_an_error_is_shown_at_its_field(self, house: House, given: dict[str, str], field: str) -> None:
+        answer = house.browser("owner").post(page_of(house.version, "describe"), given)
+        assert list(problems(answer)) == [field]
+
+    def test_another_publisher_describes_nothing(self, house: House) -> None:
+        page = page_of(house.version, "describe")
+        assert house.browser("other publisher").post(page, {"labels_2": "x"})["Location"] == "/publish/"
+        assert house.version.tensors.filter(labels__isnull=False).count() == 0
+
+
+def test_where_it_is_loaded(house: House) -> None:
+    assert "127.0.0.1:8001" in words(house.browser("owner").get(page_of(house.live)))
+
+
+def test_who_has_pinned_it(house: House) -> None:
+    assert "Pinned by" not in words(house.browser("owner").get(page_of(house.live)))
+    house.subscription.pinned_version = house.live
+    house.subscription.save()
+    answer = house.browser("owner").get(page_of(house.live))
+    assert [contract.tenant for contract in answer.context["pinned_by"]] == [house.acme]
+
+
+@pytest.mark.parametrize("page", ["describe", "retire"])
+def test_links_in_the_page_s_head_lead_to_the_panel(house: House, page: str) -> None:
+    assert 'href="/admin/' not in words(house.browser("owner").get(page_of(house.version, page)))
