@@ -30,6 +30,7 @@ from .checks.checker import check
 from .checks.refusal import Refused
 from .checks.report import Accepted, Report
 from .checks.sandbox import Sandbox, SandboxFailed
+from .ensembles import CLASS_SCORES, Described, read_ensemble
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ def check_version(version: ModelVersion) -> None:
         except SandboxFailed:
             versions.report_progress(version.pk, report=version.report)
             raise
-        _conclude(version, known, report, sha256, artifact.stat().st_size)
+        _conclude(version, known, report, sha256, artifact)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,7 @@ def _tell(version_id: UUID, known: Known, report: dict[str, Any]) -> None:
     versions.report_progress(version_id, report=known.kept(report))
 
 
-def _conclude(version: ModelVersion, known: Known, report: Report, sha256: str, size_bytes: int) -> None:
+def _conclude(version: ModelVersion, known: Known, report: Report, sha256: str, artifact: Path) -> None:
     if report.convert and known.converted:
         report.refuse(STILL_NO_ONNX.reason, STILL_NO_ONNX.advice)
     if report.convert:
@@ -150,8 +151,8 @@ def _conclude(version: ModelVersion, known: Known, report: Report, sha256: str, 
     checked = Checked(
         format=report.accepted.format,
         sha256=sha256,
-        size_bytes=size_bytes,
-        signature=_tensors(report.accepted, known.labels),
+        size_bytes=artifact.stat().st_size,
+        signature=_tensors(report.accepted, _described(known, report.accepted, artifact)),
         decoupled=report.accepted.decoupled,
         source_format=known.source,
     )
@@ -162,17 +163,27 @@ def _conclude(version: ModelVersion, known: Known, report: Report, sha256: str, 
         versions.reject(version.pk, report=known.published(report))
 
 
-def _tensors(accepted: Accepted, labels: Mapping[str, Sequence[str]]) -> list[Tensor]:
-    """With the labels that a conversion found, of the outputs that have so many classes."""
+def _described(known: Known, accepted: Accepted, artifact: Path) -> Mapping[str, Described]:
+    """What nobody has to say of a version's tensors: our own steps know theirs, and a conversion may find labels."""
+    if accepted.format == "ensemble":
+        return read_ensemble(artifact.read_bytes()).described()
+    widths = {spec.name: spec.shape[-1] for spec in accepted.outputs}
+    return {
+        name: Described(CLASS_SCORES, labels)
+        for name, labels in known.labels.items()
+        if widths.get(name) == len(labels)
+    }
+
+
+def _tensors(accepted: Accepted, described: Mapping[str, Described]) -> list[Tensor]:
     return [
         Tensor(
             direction,
             spec.name,
             spec.datatype.value,
             spec.shape,
-            labels=labels.get(spec.name)
-            if direction == Direction.OUTPUT and spec.shape[-1] == len(labels.get(spec.name, ()))
-            else None,
+            content_type=described[spec.name].content_type if spec.name in described else None,
+            labels=(described[spec.name].labels or None) if spec.name in described else None,
         )
         for direction, specs in ((Direction.INPUT, accepted.inputs), (Direction.OUTPUT, accepted.outputs))
         for spec in specs

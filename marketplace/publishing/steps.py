@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from django.core.files import File
 from django.db import transaction
 from django.utils.translation import gettext as _
 
@@ -19,7 +20,7 @@ from marketplace.catalog.models import ArtifactFormat, Direction, ModelVersion, 
 from marketplace.errors import ValidationProblem
 from marketplace.objects import store
 
-from . import provided, uploads, versions
+from . import provided, uploads
 from .ownership import own_version
 from .provided import Tensor
 
@@ -115,14 +116,14 @@ def compose(
         artifact, archive = Path(scratch, "model.onnx"), Path(scratch, "ensemble.zip")
         store().download(around.version.sha256, artifact)
         pipeline.write(archive, artifact)
-        sha256, size = store().put(archive)
-    return versions.submit(
-        principal,
-        model_ref=around.version.model.ref,
-        sha256=sha256,
-        size_bytes=size,
-        release_notes=release_notes,
-    )
+        with archive.open("rb") as content:
+            return uploads.submit_file(
+                principal,
+                content=File(content),
+                model_ref=around.version.model.ref,
+                release_notes=release_notes,
+                path="input",
+            )
 
 
 @contextmanager

@@ -30,7 +30,7 @@ NETWORK = b"what the network is does not matter here"
 
 @pytest.fixture(autouse=True)
 def _objects(settings: Any, tmp_path: Path) -> None:
-    settings.OBJECTS_DIR = tmp_path
+    settings.OBJECTS_DIR, settings.INCOMING_DIR = tmp_path / "objects", tmp_path / "incoming"
 
 
 @pytest.fixture
@@ -159,6 +159,16 @@ class TestComposing:
 
         first, second = digits.model.versions.order_by("-number")[:2]
         assert first.sha256 == second.sha256
+
+
+def test_what_is_composed_counts_as_what_is_uploaded(
+    marketplace: Marketplace, digits: ModelVersion, settings: Any
+) -> None:
+    settings.MAX_ARTIFACT_BYTES = 100
+
+    answer = composed(marketplace.publisher, digits, preprocessing={"image": IMAGE})
+
+    assert [(error["code"], error["path"]) for error in answer["errors"]] == [("VALIDATION", "input")]
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,7 @@ def test_a_classifier_of_scikit_learn_is_ready_with_a_tensor_of_probabilities_an
     assert (version.status, version.source_format) == ("READY", "onnx"), version.report
     output = version.tensors.get(name="output_probability")
     assert (output.datatype, output.shape, output.labels) == ("FP32", [-1, 3], ["setosa", "versicolor", "virginica"])
+    assert output.content_type == "application/x-class-scores"
     assert ("convert", "passed") in steps(version)
     assert steps(version)[-len(PASSED) :] == PASSED
     assert set(version.report) == {"steps", "facts"}

@@ -10,9 +10,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from inference import checking
 from inference.ensembles import read_ensemble
 from inference.tensors import Datatype, Signature, TensorSpec
-from marketplace.catalog.models import Direction
+from marketplace.catalog.models import Direction, ModelVersion, ModelVersionStatus
 from marketplace.errors import InputRefused, ValidationProblem
 from marketplace.objects import store
 from marketplace.publishing import provided, steps
@@ -203,10 +204,13 @@ class TestLabels:
         }
 
 
+CLASSES = [f"digit {digit}" for digit in range(10)]
+
+
 @pytest.fixture
-def reader_of_digits(db: None, settings: Any, tmp_path: Path) -> bytes:
-    """openlab/digits with a picture before it, and labels behind."""
-    settings.OBJECTS_DIR = tmp_path
+def reader_of_digits(transactional_db: None, settings: Any, tmp_path: Path) -> ModelVersion:
+    """openlab/digits with a picture before it, and labels behind: READY, for the checks have passed it."""
+    settings.OBJECTS_DIR, settings.INCOMING_DIR = tmp_path / "objects", tmp_path / "incoming"
     openlab = factories.tenant("openlab", is_publisher=True)
     sha256, size = store().put(DIGITS / "v1.onnx")
     version = factories.version(factories.model(openlab), sha256=sha256, size_bytes=size)
@@ -218,13 +222,27 @@ def reader_of_digits(db: None, settings: Any, tmp_path: Path) -> bytes:
         principal,
         around=steps.network(principal, version_id=version.pk),
         before=provided.Image(**PICTURE | GREY | {"width": 28, "height": 28}),
-        after=provided.Labels(softmax=False, labels=tuple(f"digit {digit}" for digit in range(10)), top=2),
+        after=provided.Labels(softmax=False, labels=tuple(CLASSES), top=2),
     )
-    return store().get(composed.sha256)
+    checking.check_waiting()
+    composed.refresh_from_db()
+    assert composed.status == ModelVersionStatus.READY, composed.report
+    return composed
 
 
-async def test_a_picture_of_a_digit_is_read(triton: str, deploy: Deploy, reader_of_digits: bytes) -> None:
-    model = await deploy(reader_of_digits, "ensemble")
+def test_what_steps_take_and_give_is_described_by_itself(reader_of_digits: ModelVersion) -> None:
+    told = {tensor.name: (tensor.content_type, tensor.labels) for tensor in reader_of_digits.tensors.all()}
+
+    assert told == {
+        "image": ("image/png", None),
+        "probabilities": ("application/x-class-scores", CLASSES),
+        "labels": ("text/plain", None),
+        "label_probabilities": (None, None),
+    }
+
+
+async def test_a_picture_of_a_digit_is_read(triton: str, deploy: Deploy, reader_of_digits: ModelVersion) -> None:
+    model = await deploy(store().get(reader_of_digits.sha256), "ensemble")
     samples = {
         digit: np.array(pixels, dtype=np.float32).reshape(28, 28)
         for digit, pixels in json.loads((DIGITS / "samples.json").read_text()).items()
@@ -234,7 +252,7 @@ async def test_a_picture_of_a_digit_is_read(triton: str, deploy: Deploy, reader_
 
     pixels = np.stack(list(samples.values()))[:, np.newaxis]
     (scores,) = graphs.run((DIGITS / "v1.onnx").read_bytes(), {"image": (pixels * 255).round() / np.float32(255)})
-    assert [row[0] for row in texts(answer["labels"])] == [f"digit {digit}" for digit in samples]
+    assert [row[0] for row in texts(answer["labels"])] == CLASSES
     np.testing.assert_allclose(array(answer["probabilities"]), scores, atol=1e-5)
     assert set(answer) == {"probabilities", "labels", "label_probabilities"}
 
