@@ -20,7 +20,7 @@ from marketplace.publishing import provided, steps
 from tests import factories
 from tests.inference import graphs, pictures
 from tests.inference.conftest import Deploy
-from tests.inference.ensembles import archive, step
+from tests.inference.ensembles import archive, step, words
 from tests.inference.processes import processes_of
 from tests.inference.test_backends import array, ask, strings, tensor
 
@@ -255,6 +255,39 @@ async def test_a_picture_of_a_digit_is_read(triton: str, deploy: Deploy, reader_
     assert [row[0] for row in texts(answer["labels"])] == CLASSES
     np.testing.assert_allclose(array(answer["probabilities"]), scores, atol=1e-5)
     assert set(answer) == {"probabilities", "labels", "label_probabilities"}
+
+
+@pytest.fixture
+def counter_of_words(transactional_db: None, settings: Any, tmp_path: Path) -> ModelVersion:
+    """A network that sums token ids where the mask says so, behind a tokenizer."""
+    settings.OBJECTS_DIR, settings.INCOMING_DIR = tmp_path / "objects", tmp_path / "incoming"
+    openlab = factories.tenant("openlab", is_publisher=True)
+    sha256, size = store().put(graphs.masked_sum())
+    version = factories.version(factories.model(openlab), sha256=sha256, size_bytes=size)
+    version.tensors.all().delete()
+    for position, name in enumerate(("input_ids", "attention_mask")):
+        factories.tensor(version, Direction.INPUT, name, shape=[-1, -1], datatype="INT64", position=position)
+    factories.tensor(version, Direction.OUTPUT, "sums", shape=[-1], datatype="INT64")
+    principal = factories.principal(openlab)
+    composed = steps.compose(
+        principal,
+        around=steps.network(principal, version_id=version.pk),
+        before=provided.Tokenizer(words("the", "cat", "sat")),
+    )
+    checking.check_waiting()
+    composed.refresh_from_db()
+    assert composed.status == ModelVersionStatus.READY, composed.report
+    return composed
+
+
+async def test_a_text_becomes_tokens_that_are_counted(
+    triton: str, deploy: Deploy, counter_of_words: ModelVersion
+) -> None:
+    model = await deploy(store().get(counter_of_words.sha256), "ensemble")
+
+    answer = await ask(triton, model, strings("text", b"the cat sat", b"cat"))
+
+    assert (array(answer["sums"]).tolist(), array(answer["token_count"]).tolist()) == ([2 + 3 + 4, 3], [3, 1])
 
 
 WRONG = [
