@@ -7,6 +7,7 @@ import strawberry
 import strawberry_django
 from django.db.models import QuerySet
 
+from inference import models as inference
 from marketplace.catalog import models as catalog
 from marketplace.catalog.models import ReleaseEventKind
 from marketplace.publishing import releases
@@ -18,6 +19,7 @@ from .context import Info
 from .errors import Problem
 from .mutation import expected_failures
 from .nodes import primary_key
+from .scalars import BigInt
 from .subscriptions import ModelSubscription
 
 strawberry.enum(
@@ -25,6 +27,8 @@ strawberry.enum(
     description="RELEASED, PROMOTED and ROLLED_BACK made the version the live one. REQUESTED waits until the version "
     "is loaded, or is CALLED_OFF.",
 )
+
+_COMPARED = ["shadow_ms", "live_ms", "equal", "close", "different", "mismatched"]
 
 # What the operator does is told with its reason, and without whoever did it.
 _OPERATORS = (ReleaseEventKind.TAKEN_DOWN, ReleaseEventKind.RESTORED)
@@ -51,6 +55,34 @@ class ReleaseEvent:
         if self.user is not None:
             return str(self.user.display_name or self.user.email)
         return None if self.api_key is None else str(self.api_key.name)
+
+
+@strawberry_django.type(
+    inference.ShadowComparison,
+    description="How a shadow's answers compare with the live version's to the same calls. `close` is as ONNX's own "
+    "tests have it: within a thousandth.",
+)
+class ShadowComparison:
+    shadow: ModelVersion
+    live: ModelVersion
+    asked: BigInt
+    equal: BigInt
+    close: BigInt
+    different: BigInt
+    mismatched: BigInt = strawberry_django.field(description="With other names, datatypes or shapes.")
+    failed: BigInt
+    dropped: BigInt = strawberry_django.field(description="Not asked, because too many calls waited.")
+    max_difference: float | None = strawberry_django.field(description="Between any two elements; null without any.")
+    since: datetime
+    updated_at: datetime
+
+    @strawberry_django.field(only=_COMPARED, description="On average; null until something was compared.")
+    def shadow_latency_ms(self: Any) -> float | None:
+        return self.shadow_ms / self.compared if self.compared else None
+
+    @strawberry_django.field(only=_COMPARED, description="Of the same calls.")
+    def live_latency_ms(self: Any) -> float | None:
+        return self.live_ms / self.compared if self.compared else None
 
 
 @strawberry.input

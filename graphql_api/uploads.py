@@ -9,10 +9,11 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 from strawberry import relay
 
+from marketplace.access import Permission
 from marketplace.catalog import models as catalog
 from marketplace.errors import ValidationProblem
+from marketplace.publishing import direct, uploads
 from marketplace.publishing import models as publishing
-from marketplace.publishing import uploads
 from marketplace.publishing.models import UploadStatus
 
 from .catalog import ModelVersion
@@ -26,6 +27,14 @@ strawberry.enum(
     UploadStatus,
     description="PENDING while bytes arrive, COMPLETE once they are whole and hashed, USED by a version.",
 )
+
+
+@strawberry.type(description="`number` counts from 1; `url` takes exactly these bytes by PUT, for some hours.")
+class UploadPart:
+    number: int
+    offset: BigInt
+    size_bytes: BigInt
+    url: str
 
 
 @strawberry_django.type(publishing.Upload, description="An artefact on its way into the object store.")
@@ -45,6 +54,16 @@ class ArtifactUpload(ByPrimaryKey, relay.Node):
     def url(self: Any) -> str:
         return str(self.url)
 
+    @strawberry_django.field(
+        only=["id", "status", "size_bytes", "received_bytes", "parts_id"],
+        description="Where the object store takes the bytes itself: PUT each part, then send their ETags by "
+        "completeUpload. Empty otherwise.",
+    )
+    def parts(self: Any, info: Info) -> list[UploadPart]:
+        if not info.context.principal.can(Permission.PUBLISH):
+            return []
+        return [UploadPart(**part._asdict()) for part in direct.parts_of(self)]
+
     expires_at: datetime = strawberry_django.field(
         description="When what has come is forgotten, unless a version needs it."
     )
@@ -59,6 +78,14 @@ class CreateUploadInput:
 
 
 @strawberry.input
+class CompleteUploadInput:
+    upload: strawberry.ID
+    etags: list[str] = strawberry.field(
+        description="What the PUT of each part was answered, in the order of the parts."
+    )
+
+
+@strawberry.input
 class CreateModelVersionInput:
     model: str = strawberry.field(description="publisher/name")
     artifact: Upload | None = strawberry.field(default=None, description="The bytes, in this request.")
@@ -67,13 +94,23 @@ class CreateModelVersionInput:
 
 
 @strawberry.type
-class CreateUploadPayload:
+class _UploadPayload:
     row: strawberry.Private["QuerySet[publishing.Upload] | None"] = None
     errors: list[Problem] = strawberry.field(default_factory=list)
 
     @strawberry_django.field(graphql_type=ArtifactUpload | None)
     def upload(self) -> "QuerySet[publishing.Upload] | None":
         return self.row
+
+
+@strawberry.type
+class CreateUploadPayload(_UploadPayload):
+    pass
+
+
+@strawberry.type
+class CompleteUploadPayload(_UploadPayload):
+    pass
 
 
 @strawberry.type
@@ -93,6 +130,15 @@ class UploadsMutation:
     def create_upload(self, info: Info, input: CreateUploadInput) -> CreateUploadPayload:
         upload = uploads.create(info.context.principal, size_bytes=input.size_bytes, sha256=input.sha256)
         return CreateUploadPayload(row=publishing.Upload.objects.filter(pk=upload.pk))
+
+    @strawberry.mutation(
+        description="Once every one of `parts` is put. The upload stays PENDING until the bytes are hashed: ask `node`."
+    )
+    @expected_failures(CompleteUploadPayload)
+    def complete_upload(self, info: Info, input: CompleteUploadInput) -> CompleteUploadPayload:
+        upload_id = primary_key(input.upload, "ArtifactUpload", path="input.upload")
+        upload = direct.finish(info.context.principal, upload_id=upload_id, etags=input.etags)
+        return CompleteUploadPayload(row=publishing.Upload.objects.filter(pk=upload.pk))
 
     @strawberry.mutation(
         description="The next version of a model, of one of `artifact` and `upload`. It is VALIDATING until the checks "

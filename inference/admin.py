@@ -7,6 +7,7 @@ from django.contrib import admin
 from django.db.models import F, QuerySet
 from django.db.models.functions import Abs
 from django.http import HttpRequest
+from django.template.defaultfilters import filesizeformat
 from django.utils.formats import number_format
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
@@ -15,16 +16,37 @@ from unfold.decorators import display
 
 from marketplace.console import ReadOnlyAdmin, ReadOnlyInline
 
-from .models import Deployment, TritonCounter, UsageReconciliation
+from .models import Deployment, DeploymentStatus, TritonCounter, UsageReconciliation
 
 
 @admin.register(Deployment)
 class DeploymentAdmin(ReadOnlyAdmin):
-    list_display = ("version", "endpoint", "status", "failures", "changed_at", "error")
+    list_display = ("version", "endpoint", "judged", "loaded_at", "memory", "used_at", "failures", "error")
     list_filter = ("status", "endpoint")
     list_select_related = ("version__model",)
-    search_fields = ("version__model__name", "endpoint")
+    search_fields = ("version__model__name", "endpoint", "name")
     ordering = ("-pk",)
+    fields = readonly_fields = (
+        *("version", "endpoint", "name", "judged", "error", "failures", "changed_at"),
+        *("loaded_at", "load_seconds", "memory", "processes", "used_at", "wanted_at"),
+    )
+
+    @display(
+        description=gettext_lazy("Status"),
+        ordering="status",
+        label={
+            DeploymentStatus.READY: "success",
+            DeploymentStatus.FAILED: "danger",
+            DeploymentStatus.PENDING: "info",
+            DeploymentStatus.DRAINING: "warning",
+        },
+    )
+    def judged(self, deployment: Deployment) -> tuple[str, str]:
+        return deployment.status, deployment.get_status_display()
+
+    @display(description=gettext_lazy("Memory"), ordering="memory_bytes")
+    def memory(self, deployment: Deployment) -> str:
+        return filesizeformat(deployment.memory_bytes)
 
 
 class TritonCounterInline(ReadOnlyInline):
@@ -47,6 +69,7 @@ CACHED = _count("cached", gettext_lazy("From cache"))
 FAILED = _count("failed", gettext_lazy("Failed"))
 SETTLED = _count("settled", gettext_lazy("Settled"))
 IN_FLIGHT = _count("in_flight", gettext_lazy("In flight"))
+SHADOWED = _count("shadowed", gettext_lazy("As a shadow"))
 LOST = _count("uncounted", gettext_lazy("Lost"))
 
 
@@ -66,6 +89,7 @@ class UsageReconciliationAdmin(ReadOnlyAdmin):
         SETTLED,
         "by_reason",
         IN_FLIGHT,
+        SHADOWED,
         LOST,
         "since",
         "checked_at",

@@ -26,7 +26,7 @@ from marketplace.publishing import releases
 
 from . import desired, gateway, loading, stubs
 from .models import Deployment
-from .names import version_name
+from .names import is_left_trial, version_name
 from .placement import Plan, Row, Seen, Wanted, plan
 
 log = logging.getLogger(__name__)
@@ -182,8 +182,8 @@ class _Rounds:
     def _start_orphans(self, endpoint: str, seen: Seen, known: set[str]) -> None:
         """Models that are ours, and that the database knows nothing of."""
         orphans: dict[str, list[str]] = {}
-        for model in seen.models:
-            name = version_name(model)
+        for model, statistics in seen.models.items():
+            name = model if is_left_trial(model, statistics.version) else version_name(model)
             if name is not None and name not in known and (endpoint, model) not in _theirs:
                 orphans.setdefault(name, []).append(model)
         for name, models in orphans.items():

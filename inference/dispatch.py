@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from django.conf import settings
 from django.utils.translation import gettext as _
@@ -26,7 +26,7 @@ scheduler = Scheduler()
 @dataclass(frozen=True, slots=True)
 class Errand:
     """What to ask which version for, within `seconds`; `endpoints` have it loaded, as of a second ago when they are
-    `hinted`."""
+    `hinted`. `waits`: how many seconds of them it took to have it loaded."""
 
     version: ModelVersion
     endpoints: Sequence[Place]
@@ -34,6 +34,7 @@ class Errand:
     seconds: float
     request_id: str
     hinted: bool
+    waits: list[float] = field(default_factory=list)
 
 
 async def infer(errand: Errand) -> Outputs:
@@ -106,9 +107,13 @@ async def _elsewhere(errand: Errand, deadline: float) -> list[Place]:
 
 async def _once_loaded(errand: Errand, deadline: float) -> list[Place]:
     """Where it is loaded for this call, when it was not loaded for want of memory."""
-    if asyncio.get_running_loop().time() >= deadline:
+    started = asyncio.get_running_loop().time()
+    if started >= deadline:
         return []
-    return _ranked(await loaded_on_demand(errand.version.pk, deadline))
+    try:
+        return _ranked(await loaded_on_demand(errand.version.pk, deadline))
+    finally:
+        errand.waits.append(asyncio.get_running_loop().time() - started)
 
 
 def _ranked(places: Sequence[Place]) -> list[Place]:

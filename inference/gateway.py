@@ -391,6 +391,7 @@ def _stopped() -> ModelBroken:
 
 # grpc.aio's own word for a call of which it does not know how it ended.
 INTERNAL_TO_GRPC = "Internal error from Core"
+OUR_NAME = re.compile(r"'[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}-v[\w.-]*'")
 STUB_DIED = re.compile(r"[Ss]tub process .*(not healthy|unhealthy)")
 # How a model that streams says that it is the input that is wrong, or the moment (inference/backends/generator).
 REFUSED = "Invalid argument: "
@@ -407,10 +408,11 @@ UNAVAILABLE = frozenset(
 
 
 def readable(details: str) -> str:
-    """Triton's message without what is ours alone: request ids, tracebacks, folders, states of loading."""
+    """Triton's message without what is ours alone: request ids, tracebacks, names, folders, states of loading."""
     text = details.split("\n\nAt:\n", maxsplit=1)[0]
     text = re.sub(r"^\[request id: [^]]*\] ", "", text)
     text = re.sub(r"^load failed for model '[^']*': version \d+ is at UNAVAILABLE state: ", "", text)
+    text = OUR_NAME.sub("this model", text)
     text = re.sub(r"(?<![\w.])/(?:[^\s/'\":;,]+/)+", "", text)
     text = " ".join(text.split()).rstrip(";")
     if len(text) > MAX_MESSAGE_CHARACTERS:

@@ -27,6 +27,7 @@ from marketplace.subscriptions.models import TOKEN_COUNT, MeteredUnit
 
 from . import dispatch
 from .records import looked_up
+from .shadows import Answered, mirror
 from .signatures import signature_of
 from .tensors import InferenceRequest, RawTensor, Tensor, digest, pack, packed_digest, read_request, unpack
 from .versions import callable_version, endpoints_of, hinted_version
@@ -89,7 +90,7 @@ async def invoke(
     try:
         async with beating(hold_id):
             answer = await dispatch.infer(call.errand)
-        latency_ms = (perf_counter() - started) * 1000
+        latency_ms = call.milliseconds_since(started)
         tokens = _tokens(answer) if call.counts_tokens else None
         answer = call.asked_for(answer)
     except MarketplaceError as error:
@@ -109,7 +110,9 @@ async def invoke(
             answer_digest=packed_digest(answer),
         )
     )
-    return call.delivered(answer, units, latency_ms)
+    done = call.delivered(answer, units, latency_ms)
+    mirror(Answered(hold_id, done.version, call.request, answer, latency_ms))
+    return done
 
 
 async def stream(
@@ -147,7 +150,7 @@ async def stream(
             return None
         return await settle(
             call.admission.hold_id,
-            latency_ms=(perf_counter() - started) * 1000,
+            latency_ms=call.milliseconds_since(started),
             tokens=taken.tokens if call.counts_tokens else None,
             # What was cut short is no answer to give again.
             answer=None if because else taken.answer(),
@@ -174,7 +177,7 @@ async def stream(
         await asyncio.shield(end(charged=charged, because=_reason(error)))
         raise
     units = await asyncio.shield(end(charged=True))
-    yield call.delivered(None, units, (perf_counter() - started) * 1000)
+    yield call.delivered(None, units, call.milliseconds_since(started))
 
 
 class _Taken:
@@ -231,6 +234,10 @@ class _Call:
     @property
     def counts_tokens(self) -> bool:
         return self.admission.unit == MeteredUnit.TOKEN
+
+    def milliseconds_since(self, started: float) -> float:
+        """By `perf_counter`, without the time that it took to have the model loaded: that is not the caller's."""
+        return (perf_counter() - started - sum(self.errand.waits)) * 1000
 
     def asked_for(self, answer: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Without what only we asked for."""

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from uuid import uuid4
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -19,6 +18,7 @@ from marketplace.objects import store
 
 from . import desired, gateway, repository, stubs
 from .models import Deployment, DeploymentStatus
+from .names import load_number, trial_name
 from .placement import Wanted
 from .signatures import signature_of
 
@@ -37,9 +37,11 @@ async def load(endpoint: str, wanted: Wanted, *, when_ready: Callable[[], None])
     started = time.monotonic()
     try:
         await _load(endpoint, version)
-    except (MarketplaceError, OSError, ValueError) as error:
-        log.warning("%s did not load on %s: %s", version.triton_name, endpoint, error)
-        await sync_to_async(_failed)(row, str(error))
+    except Exception as error:  # whatever it is, the version's publisher has to see that there is something
+        expected = isinstance(error, MarketplaceError | OSError | ValueError)
+        log.warning("%s did not load on %s: %s", version.triton_name, endpoint, error, exc_info=not expected)
+        reason = gateway.readable(str(error)) if expected else _("Something unexpected: the operator has been told.")
+        await sync_to_async(_failed)(row, reason)
         return
     row.load_seconds = time.monotonic() - started
     processes = (await asyncio.to_thread(stubs.running, endpoint) or {}).get(row.name)
@@ -56,7 +58,7 @@ async def try_out(version: ModelVersion) -> None:
     Raises ValidationProblem, with Triton's reason, when it does not load; ModelUnavailable when there is no server.
     """
     (model,) = await models_of(version)
-    model = replace(model, name=f"trial-{uuid4()}")
+    model = replace(model, name=trial_name())
     live = [endpoint for endpoint in settings.TRITON_URLS if await gateway.is_server_live(endpoint)]
     if not live:
         raise ModelUnavailable(_("No server is there to try that on. Try again shortly."), retry_after_ms=5000)
@@ -105,14 +107,9 @@ async def models_of(version: ModelVersion) -> list[repository.TritonModel]:
         version.format,
         artifact,
         signature,
-        load=_load_number(),
+        load=load_number(),
         running=running,
     )
-
-
-def _load_number() -> int:
-    """Milliseconds since 1970: no two loads of a model have the same, and reconciliation.py knows old from new."""
-    return time.time_ns() // 1_000_000
 
 
 async def _load(endpoint: str, version: ModelVersion) -> None:

@@ -95,9 +95,10 @@ class Heartbeat(models.Model):
 class UsageReconciliation(models.Model):
     """One version's calls as Triton's own counters have them, against ours (reconciliation.py).
 
-    `delivered` is Triton's count over all endpoints and loads; `released` counts our releases by their reason.
-    `uncounted` are calls that we settled and that a counter had which ended before anybody asked it. `drift` above zero
-    are calls that Triton delivered and that are none of ours; below zero, calls settled that it never delivered.
+    `delivered` is Triton's count over all endpoints and loads; `released` counts our releases by their reason;
+    `shadowed` are calls that shadows.py made of it, which nobody pays for. `uncounted` are calls that we settled and
+    that a counter had which ended before anybody asked it. `drift` above zero are calls that Triton delivered and that
+    are none of ours; below zero, calls settled that it never delivered.
     """
 
     version = models.OneToOneField(ModelVersion, on_delete=models.CASCADE, primary_key=True, related_name="usage")
@@ -109,6 +110,7 @@ class UsageReconciliation(models.Model):
     settled = models.BigIntegerField(_("settled by us"), default=0)
     released = models.JSONField(_("released by us"), default=dict)
     in_flight = models.BigIntegerField(_("in flight"), default=0)
+    shadowed = models.BigIntegerField(_("asked as a shadow"), default=0)
     uncounted = models.BigIntegerField(_("lost in restarts"), default=0)
     drift = models.BigIntegerField(_("unexplained drift"), default=0)
     drift_since = models.DateTimeField(_("drifting since"), null=True)
@@ -166,3 +168,47 @@ class Watermark(models.Model):
 
     def __str__(self) -> str:
         return f"{self.job} {self.reached:%c}"
+
+
+class ShadowComparisonQuerySet(models.QuerySet["ShadowComparison"]):
+    def visible_to(self, principal: Principal) -> "ShadowComparisonQuerySet":
+        """To the model's publisher."""
+        return self.filter(shadow__model__publisher_id=principal.tenant_id) if principal.tenant_id else self.none()
+
+
+class ShadowComparison(models.Model):
+    """How a shadow's answers compare with the live version's (shadows.py).
+
+    Calls are `asked`; of those compared, `shadow_ms` and `live_ms` are how long both took together, in milliseconds.
+    A process that dies leaves calls of its last second that were asked and are not counted any further.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    shadow = models.ForeignKey(ModelVersion, on_delete=models.CASCADE, related_name="comparisons")
+    live = models.ForeignKey(ModelVersion, on_delete=models.CASCADE, related_name="+")
+    asked = models.BigIntegerField(_("asked"), default=0)
+    equal = models.BigIntegerField(_("equal"), default=0)
+    close = models.BigIntegerField(_("close"), default=0)
+    different = models.BigIntegerField(_("different"), default=0)
+    mismatched = models.BigIntegerField(_("of another form"), default=0)
+    failed = models.BigIntegerField(_("failed"), default=0)
+    dropped = models.BigIntegerField(_("dropped"), default=0)
+    shadow_ms = models.FloatField(default=0)
+    live_ms = models.FloatField(default=0)
+    max_difference = models.FloatField(_("largest difference"), null=True)
+    since = models.DateTimeField(_("since"))
+    updated_at = models.DateTimeField(_("updated"))
+
+    objects = ShadowComparisonQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("shadow comparison")
+        verbose_name_plural = _("shadow comparisons")
+        constraints = [models.UniqueConstraint(fields=["shadow", "live"], name="one_comparison_per_pair")]
+
+    def __str__(self) -> str:
+        return f"{self.shadow} beside {self.live}"
+
+    @property
+    def compared(self) -> int:
+        return self.equal + self.close + self.different + self.mismatched

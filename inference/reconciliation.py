@@ -7,8 +7,9 @@ now; one that was settled before Triton was asked has been counted. So, of one v
     settled  <=  Triton's count + what it lost  <=  settled + released + open
 
 and the drift is how far Triton's count lies outside. Released calls leave room because nobody knows of them whether
-Triton finished them (a caller who left, a deadline, a crash of ours) or never saw them. Of a model that streams a call
-may be two at Triton, the second of them to stop the first (generation.py): there is twice the room.
+Triton finished them (a caller who left, a deadline, a crash of ours) or never saw them. So do the calls that shadows.py
+makes of a version, which are no holds, and are written down before they are made. Of a model that streams a call may be
+two at Triton, the second of them to stop the first (generation.py): there is twice the room.
 """
 
 import asyncio
@@ -22,30 +23,21 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import Sum
 
 from marketplace.catalog.models import ModelVersion
 from marketplace.errors import MarketplaceError
 from marketplace.metering.models import HoldState
 
 from . import gateway
-from .models import Deployment, TritonCounter, UsageReconciliation, Watermark
+from .models import Deployment, ShadowComparison, TritonCounter, UsageReconciliation, Watermark
 from .names import version_of
+from .watermarks import closed_until
 
 log = logging.getLogger(__name__)
 
 ADVISORY_LOCK = 0x75736167  # "usag": any number that nothing else locks
 JOB = "usage"
-
-# Until when every hold that has finished can be seen. A transaction that finishes holds locks their table before it
-# takes the time; so it began before that time, and either shows among the locks or has ended. The moment asked with
-# is before the locks are looked at.
-_CLOSED = """
-SELECT least(%(moment)s, min(a.xact_start))
-  FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
- WHERE l.relation = 'metering_hold'::regclass
-   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-   AND l.mode IN ('RowShareLock', 'RowExclusiveLock')
-"""
 
 # What has finished since the last time, and what is open: unfinished, or finished after the last moment to be counted.
 # A refund finishes a hold a second time: its charge may have been counted before.
@@ -106,8 +98,7 @@ async def _ask(endpoints: Iterable[str]) -> Answers:
 
 def _compare(cursor: Any, moment: datetime, answers: Answers) -> dict[UUID, int]:
     """Brings the records up to `moment`, after which `answers` were asked for. The drifts that are to be logged."""
-    cursor.execute(_CLOSED, {"moment": moment})
-    (until,) = cursor.fetchone()
+    until = closed_until(cursor, moment)
     watermark = Watermark.objects.filter(job=JOB).first() or Watermark(job=JOB, since=until, reached=until)
     after, until = watermark.reached, max(until, watermark.reached)
     holds = _count_holds(cursor, watermark.since, after, until)
@@ -120,6 +111,9 @@ def _compare(cursor: Any, moment: datetime, answers: Answers) -> dict[UUID, int]
     unread = {usage for usage, known in counters.items() if any(endpoint in away for endpoint, _load in known)}
     unread |= set(Deployment.objects.filter(endpoint__in=away).values_list("version_id", flat=True))
 
+    shadowed = dict(
+        ShadowComparison.objects.values_list("shadow").annotate(asked=Sum("asked")).values_list("shadow", "asked")
+    )
     decoupled = set(ModelVersion.objects.filter(decoupled=True).values_list("pk", flat=True))
     rows = UsageReconciliation.objects.in_bulk()
     changed: list[UsageReconciliation] = []
@@ -131,6 +125,7 @@ def _compare(cursor: Any, moment: datetime, answers: Answers) -> dict[UUID, int]
         before = _values(row)
         finished = holds.get(version_id, _Holds())
         _add(row, finished)
+        row.shadowed = shadowed.get(version_id, 0)
         known = {load: each for load, each in counters[version_id].items() if each.endpoint not in away}
         loads = _read(row, known, readings.get(version_id, {}), finished, watermark.since)
         read += loads.read
@@ -259,7 +254,7 @@ def _read(
 def _judge(row: UsageReconciliation, now: datetime, *, requests_per_call: int) -> int:
     """Sets the drift. Returns as much of it as the last comparison had found too: what lasts is worth an error."""
     before = row.drift
-    least, most = row.settled, (row.settled + row.undelivered + row.in_flight) * requests_per_call
+    least, most = row.settled, (row.settled + row.undelivered + row.in_flight) * requests_per_call + row.shadowed
 
     def drift() -> int:
         counted = row.delivered + row.uncounted

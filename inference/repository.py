@@ -72,7 +72,7 @@ def triton_models(
         (step,) = ensemble.steps
         return [_single(name, step.backend, step.files, step.signature, load=load, running=running)]
     # Whoever has the whole answer at hand asks no step.
-    of_a_step = replace(running, response_cache=False)
+    of_a_step = replace(running, response_cache=False, max_batch_size=0)
     steps = [
         _single(f"{name}.{step.name}", step.backend, step.files, step.signature, load=load, running=of_a_step)
         for step in ensemble.steps

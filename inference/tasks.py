@@ -1,5 +1,6 @@
 """What the worker does: check uploads, keep Triton as desired, give back what nobody settled, say that it lives."""
 
+import logging
 from uuid import UUID
 
 from celery import shared_task
@@ -8,8 +9,10 @@ from django.utils import timezone
 
 from marketplace.metering.models import StoredAnswer
 
-from . import checking, deployment, reconciliation
+from . import checking, converting, deployment, reconciliation, usage
 from .models import Heartbeat
+
+log = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 1000
 
@@ -28,11 +31,30 @@ def check_version(version_id: str) -> None:
 def check_waiting() -> None:
     """Those that no task told of, and those whose worker died."""
     checking.check_waiting()
+    converting.remind()
+
+
+@shared_task  # type: ignore[untyped-decorator]
+def convert_version(version_id: str) -> None:
+    """On a queue of its own: it may take minutes, and has an environment that other workers need not have."""
+    converting.convert_waiting(UUID(version_id))
 
 
 @shared_task  # type: ignore[untyped-decorator]
 def reconcile_usage() -> None:
     reconciliation.reconcile()
+
+
+@shared_task  # type: ignore[untyped-decorator]
+def count_usage() -> None:
+    usage.count()
+
+
+@shared_task  # type: ignore[untyped-decorator]
+def check_usage() -> None:
+    """Says at ERROR where publishers' figures and the ledger are not the same."""
+    for difference in usage.differences():
+        log.error("%s", difference)
 
 
 @shared_task  # type: ignore[untyped-decorator]

@@ -40,9 +40,10 @@ Place = tuple[str, str]
 
 _lanes: "WeakKeyDictionary[asyncio.AbstractEventLoop, Lane[tuple[Any, ...]]]" = WeakKeyDictionary()
 
-# What a version's number and a live version mean changes rarely, and admission confirms it; where it is loaded, nobody
+# What a version's number and a live version mean changes rarely, and admission confirms it. It does not confirm what
+# hardly matters to a call: the dates of its end, and the shadow that is to be asked as well. Where it is loaded, nobody
 # else can tell, so that is asked for again each second.
-_hints: "Hints[tuple[UUID | None, str, int | None], ModelVersion]" = Hints(most=1000, seconds=float("inf"))
+_hints: "Hints[tuple[UUID | None, str, int | None], ModelVersion]" = Hints(most=1000, seconds=30.0)
 _endpoints: Hints[UUID, list[Place]] = Hints(most=10_000, seconds=1.0)
 
 # The conditions of ModelVersionQuerySet.callable_by; tests/inference/test_versions.py holds the two together.

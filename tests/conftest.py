@@ -1,6 +1,8 @@
 """What every test stands on: the servers that `make test` started, and connections closed behind each test."""
 
 from collections.abc import AsyncIterator, Iterator
+from urllib.request import Request, urlopen
+from uuid import uuid4
 
 import pytest
 import pytest_asyncio
@@ -39,6 +41,29 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
+
+
+@pytest.fixture(scope="session")
+def _s3_server() -> Iterator[str]:
+    """Its address. It keeps everything in memory, and lets anybody in."""
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415  (it takes a second, and few tests need it)
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(_s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an empty bucket on a server of its own, as OBJECT_STORE_URL has it."""
+    for name, value in {"AWS_ACCESS_KEY_ID": "ours", "AWS_SECRET_ACCESS_KEY": "secret"}.items():
+        monkeypatch.setenv(name, value)
+    name = f"bucket-{uuid4().hex}"
+    with urlopen(Request(f"{_s3_server}/{name}", method="PUT")) as created:
+        assert created.status == 200
+    return f"s3://{name}/artefacts?endpoint_url={_s3_server}&region=us-east-1"
 
 
 @pytest_asyncio.fixture(autouse=True)

@@ -13,7 +13,7 @@ from . import documents
 from .failures import Failure, Misused, Refused
 from .site import Site
 from .uploading import upload
-from .watching import wait_for_checks, wait_until_live
+from .watching import wait_for_checks, wait_until_it_answers
 
 MODEL = re.compile(r"[a-z0-9-]+/[a-z0-9._-]+")
 
@@ -65,12 +65,18 @@ def _release(site: Site, given: argparse.Namespace) -> dict[str, Any]:
     model, _at, _number = given.version.partition("@")
     id = _version_id(site, given.version)
     if given.canary is not None:
-        site.act(documents.CANARY, model=model, modelVersion=id, percent=given.canary)
-        text = f"{given.version} answers {given.canary} % of the tenants."
+        canary = site.act(documents.CANARY, model=model, modelVersion=id, percent=given.canary)["model"][
+            "canaryVersion"
+        ]
+        answers = given.canary == 0 or (canary or {}).get("id") == id
+        if given.wait and not answers:
+            wait_until_it_answers(site, given.version, id, given.timeout, "canary")
+            answers = True
+        text = f"{given.version} answers {given.canary} % of the tenants" + ("." if answers else " once it is loaded.")
         return {"text": text, "version": given.version, "canaryPercent": given.canary}
     status = site.act(documents.RELEASE, modelVersion=id)["modelVersion"]["status"]
     if given.wait:
-        wait_until_live(site, model, given.version, id, given.timeout)
+        wait_until_it_answers(site, given.version, id, given.timeout, "live")
         status = "LIVE"
     text = "is live." if status == "LIVE" else "goes live once it is loaded and warm."
     return {"text": f"{given.version} {text}", "version": given.version, "status": status}

@@ -29,7 +29,7 @@ RELEASE = f"""mutation Release($input: ReleaseModelVersionInput!) {{
 
 CANARY = f"""mutation Canary($input: SetCanaryInput!) {{
   setCanary(input: $input) {{
-    model {{ id }}
+    model {{ canaryVersion {{ id }} }}
     {_ERRORS}
   }}
 }}"""
@@ -66,9 +66,8 @@ CHECK = """query Check($id: ID!) {
   }
 }"""
 
-LIVE = """query Live($ref: String!, $id: ID!) {
-  model(ref: $ref) { liveVersion { id } releasingVersion { id } }
-  node(id: $id) { ... on ModelVersion { status } }
+LIVE = """query Live($ref: String!) {
+  model(ref: $ref) { liveVersion { id } canaryVersion { id } releasingVersion { id } }
 }"""
 
 STATUS = """query Status($ref: String!) {

@@ -57,10 +57,9 @@ def upload(site: Site, path: Path, told: Told) -> str:
 def _send(site: Site, path: Path, url: str, offset: int, told: Told) -> None:
     size = path.stat().st_size
     told(offset, size)
-    failures, whole = 0, False
+    failures = 0
     with path.open("rb") as file:
-        # With all bytes there an empty piece has the upload completed, when what should have done so was cut.
-        while not whole:
+        while offset < size:
             file.seek(offset)
             headers = {**TUS, "Upload-Offset": str(offset), "Content-Type": "application/offset+octet-stream"}
             before = offset
@@ -70,18 +69,15 @@ def _send(site: Site, path: Path, url: str, offset: int, told: Told) -> None:
                 answer = None
             if answer is not None and answer.status == 204:
                 offset = _offset(answer, size)
-                whole = offset == size
             elif answer is None or answer.status in (409, 423) or answer.status >= 500:
                 found = _received(site, url)
                 if found is None:
                     raise OutOfReach("The upload is gone. Push again to begin anew.")
-                # A conflict where nothing was missing: it is complete.
-                whole = answer is not None and answer.status == 409 and found == before == size
                 offset = found
             else:
                 raise Refused(_reason(answer))
             # What moves on is given as long as it takes.
-            failures = 0 if whole or offset > before else failures + 1
+            failures = 0 if offset > before else failures + 1
             if failures == ATTEMPTS:
                 raise OutOfReach("The upload does not get on. Push again to go on where it stopped.")
             if failures:
@@ -97,6 +93,8 @@ def _received(site: Site, url: str) -> Optional[int]:
         raise OutOfReach(f"{cut}. Push again to go on where it stopped.") from None
     if answer.status in (403, 404, 410):
         return None
+    if answer.status >= 500:
+        raise OutOfReach(f"{_reason(answer)} Push again to go on where it stopped.")
     if answer.status != 200:
         raise Refused(_reason(answer))
     return _offset(answer)
@@ -114,7 +112,7 @@ def _reason(answer: Response) -> str:
         said = str(json.loads(answer.body)["error"])
     except (ValueError, KeyError, TypeError):
         said = ""
-    return f"The upload was refused ({answer.status}). {said}".strip()
+    return f"The upload failed ({answer.status}). {said}".strip()
 
 
 class Unfinished:

@@ -34,11 +34,11 @@ def wait_for_checks(site: Site, ref: str, id: str, seconds: float, say: Say) -> 
     raise AssertionError("looking ends by itself")
 
 
-def wait_until_live(site: Site, model: str, ref: str, id: str, seconds: float) -> None:
-    """Until the version has taken the live one's place. Raises Refused when its release is called off, TooLate."""
-    for _ in _looks(seconds, f"{ref} is not live yet: it goes live once it is loaded and warm."):
-        found = site.ask(documents.LIVE, ref=model, id=id)["model"]
-        if (found["liveVersion"] or {}).get("id") == id:
+def wait_until_it_answers(site: Site, ref: str, id: str, seconds: float, place: str) -> None:
+    """Until the version has the `place` ("live" or "canary"). Raises Refused when that is called off, TooLate."""
+    for _ in _looks(seconds, f"{ref} does not answer yet: it does once it is loaded and warm."):
+        found = site.ask(documents.LIVE, ref=ref.partition("@")[0])["model"]
+        if (found[f"{place}Version"] or {}).get("id") == id:
             return
         if (found["releasingVersion"] or {}).get("id") != id:
             raise Refused(f"The release of {ref} was called off.")

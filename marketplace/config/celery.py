@@ -18,6 +18,8 @@ EVERY_SECONDS = {
     "inference.tasks.release_expired_holds": 5.0,
     "inference.tasks.forget_expired_answers": 600.0,
     "inference.tasks.reconcile_usage": 60.0,
+    "inference.tasks.count_usage": 60.0,
+    "inference.tasks.check_usage": 3600.0,
     "marketplace.metering.tasks.check_ledger": 300.0,
     "marketplace.publishing.tasks.sweep_uploads": 60.0,
     "marketplace.metering.tasks.move_contracts": 60.0,
@@ -31,6 +33,8 @@ app.conf.update(
     task_reject_on_worker_lost=True,
     worker_prefetch_multiplier=1,
     broker_connection_retry_on_startup=True,
+    # Taken by a worker of its own (`--queues=convert`).
+    task_routes={"inference.tasks.convert_version": {"queue": "convert"}},
     broker_transport_options={
         # kombu looks for what a dead worker held only this often (seconds) and this seldom (rounds).
         "unacked_restore_interval": 2,

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -38,6 +39,8 @@ class Environment(BaseSettings):
     # What is under way when the server is told to end has this long.
     drain_seconds: float = Field(default=20.0, ge=0, le=600)
 
+    # A folder's path, or s3://bucket/prefix?endpoint_url=…&region=…; DATA_DIR/objects without it.
+    object_store_url: str = ""
     # What publishers upload: the largest artefact, all that a tenant keeps, how many it sends at a time.
     max_artifact_bytes: int = Field(default=2 * 1024**3, ge=1)
     max_tenant_artifact_bytes: int = Field(default=50 * 1024**3, ge=1)
@@ -49,6 +52,15 @@ class Environment(BaseSettings):
     def _tls_is_whole(self) -> "Environment":
         if bool(self.grpc_tls_certificate) != bool(self.grpc_tls_key):
             raise ValueError("GRPC_TLS_CERTIFICATE and GRPC_TLS_KEY go together: set both, or neither.")
+        return self
+
+    @model_validator(mode="after")
+    def _the_store_is_known(self) -> "Environment":
+        parts = urlsplit(self.object_store_url)
+        if parts.scheme not in ("", "s3"):
+            raise ValueError("OBJECT_STORE_URL is a folder's path, or s3://bucket/prefix?endpoint_url=…&region=…")
+        if parts.scheme and not (parts.netloc and set(parse_qs(parts.query)) <= {"endpoint_url", "region"}):
+            raise ValueError("OBJECT_STORE_URL names a bucket, and besides it only `endpoint_url` and `region`.")
         return self
 
     def resolved(self) -> "Environment":

@@ -16,7 +16,11 @@ BASE_DIR = Path(__file__).resolve().parent.parent.parent
 ENVIRONMENT = Environment().resolved()
 
 DATA_DIR = ENVIRONMENT.data_dir.resolve()
+# Objects are in a bucket with this URL, else in the folder.
+OBJECT_STORE_URL = ENVIRONMENT.object_store_url if ENVIRONMENT.object_store_url.startswith("s3:") else ""
 OBJECTS_DIR = DATA_DIR / "objects"
+if ENVIRONMENT.object_store_url and not OBJECT_STORE_URL:
+    OBJECTS_DIR = Path(ENVIRONMENT.object_store_url).resolve()
 # What arrives, until it is handed to the object store.
 INCOMING_DIR = DATA_DIR / "incoming"
 MAX_ARTIFACT_BYTES = ENVIRONMENT.max_artifact_bytes

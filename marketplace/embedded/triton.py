@@ -28,6 +28,7 @@ NOISE = (
     "Failed to set config modification time",
     "model not found in any model repository",
 )
+CACHE_BYTES = 64 * 1024**2
 PORTS = range(20_000, 32_000)
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  (where Triton's Python backend talks to its stubs)
 
@@ -70,6 +71,9 @@ def service(folder: Path, *, throwaway: bool = False, environment: Path = ENVIRO
             f"--grpc-address={LOOPBACK}",
             f"--grpc-port={grpc}",
             "--allow-metrics=false",
+            # For the versions whose publishers ask for it.
+            f"--cache-directory={wheel / 'caches'}",
+            f"--cache-config=local,size={CACHE_BYTES}",
             "--log-info=false",
             f"--backend-config=python,shm-region-prefix-name={segments}",
         ),

@@ -6,8 +6,9 @@ under names of its own, and joined to an object once it is whole.
 
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from django.conf import settings
 
@@ -46,6 +47,40 @@ class ObjectStore(Protocol):
         """Forgets it; what is not staged is no error."""
 
 
+@runtime_checkable
+class DirectStore(ObjectStore, Protocol):
+    """One to which callers may send what is staged themselves, in parts, each to a URL that allows just that."""
+
+    def begin_parts(self, name: str) -> str:
+        """Answers with an id for the parts of what will be staged under `name`."""
+
+    def part_url(self, name: str, parts_id: str, *, number: int, size_bytes: int, seconds: int) -> str:
+        """Where to PUT a part within that time. They are numbered from 1, and all but the last have 5 MiB or more."""
+
+    def finish_parts(self, name: str, parts_id: str, etags: Sequence[str]) -> int:
+        """Stages the parts together, `etags` being what each PUT was answered; answers with the size of it all.
+
+        Once more changes nothing. Raises ValueError when they are not those that came, FileNotFoundError when they were
+        aborted.
+        """
+
+    def abort_parts(self, name: str, parts_id: str) -> None:
+        """Forgets them; what is finished or aborted already is no error."""
+
+
 def store() -> ObjectStore:
     """The one that the settings name."""
-    return Folder(settings.OBJECTS_DIR)
+    return _s3(settings.OBJECT_STORE_URL) if settings.OBJECT_STORE_URL else Folder(settings.OBJECTS_DIR)
+
+
+def direct_store() -> DirectStore | None:
+    """The store, if callers may send to it themselves."""
+    chosen = store()
+    return chosen if isinstance(chosen, DirectStore) else None
+
+
+@cache
+def _s3(url: str) -> ObjectStore:
+    from .s3 import S3  # noqa: PLC0415  (boto3 is large, and whoever keeps objects in a folder does without)
+
+    return S3(url)

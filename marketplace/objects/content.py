@@ -15,6 +15,10 @@ class CorruptObject(OSError):
         super().__init__(f"the stored object {sha256} has changed: upload it again")
 
 
+class StoreOutOfReach(OSError):
+    """The store does not answer, or not as it should: perhaps in a while."""
+
+
 class UnexpectedContent(ValueError):
     """What was staged has another SHA-256 (`found`) than it was said to have."""
 

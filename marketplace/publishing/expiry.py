@@ -15,6 +15,7 @@ from django.utils import timezone
 from marketplace.errors import ValidationProblem
 from marketplace.objects import store
 
+from . import direct
 from .models import Upload, UploadPiece, UploadStatus
 from .pieces import ENDED, complete, forget, is_needed
 
@@ -72,7 +73,10 @@ def _expire() -> None:
 
 def _forget_pieces() -> None:
     over = UploadPiece.objects.exclude(upload__status=UploadStatus.PENDING)
-    forget(over.values_list("pk", flat=True)[:MOST_AT_ONCE])
+    keys = list(over.values_list("pk", flat=True)[:MOST_AT_ONCE])
+    for upload in Upload.objects.filter(pk__in=keys):
+        direct.abort(upload)
+    forget(keys)
 
 
 def _forget_uploads() -> None:

@@ -41,6 +41,8 @@ class Upload(models.Model):
     size_bytes = models.BigIntegerField(_("size in bytes"))
     received_bytes = models.BigIntegerField(_("received bytes"), default=0)
     tip = models.UUIDField(default=uuid.uuid7, editable=False)
+    # With a store that takes parts directly: its id for those of this upload, whose piece has the upload's own id.
+    parts_id = models.TextField(blank=True, editable=False)
     # What its bytes were said to have, and what they have.
     declared_sha256 = models.CharField(_("declared SHA-256"), max_length=64, blank=True)
     sha256 = models.CharField(_("SHA-256"), max_length=64, blank=True)

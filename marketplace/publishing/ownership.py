@@ -1,4 +1,4 @@
-"""Whose it is: a publisher's own models, plans and versions, locked for writing. Anything else answers as missing."""
+"""Whose it is: a publisher's own models, plans and uploads, locked for writing. Anything else answers as missing."""
 
 from uuid import UUID
 
@@ -10,13 +10,18 @@ from marketplace.catalog.queries import MLModelQuerySet
 from marketplace.errors import PermissionDenied
 from marketplace.subscriptions.models import Plan
 
+from .models import Upload
+
 
 def require_publisher(principal: Principal) -> None:
     """Raises PermissionDenied for who may not publish: by role, or because the tenant is not a publisher."""
     principal.require(Permission.PUBLISH)
     if not principal.is_publisher:
         raise PermissionDenied(
-            _("Your tenant does not publish models yet. Ask the operator of this marketplace to make it a publisher.")
+            _(
+                "Your tenant does not publish models yet. One of its owners or administrators asks for it, by "
+                "becomePublisher or at /become-a-publisher/, and the operator decides."
+            )
         )
 
 
@@ -26,6 +31,12 @@ def own_model(principal: Principal, rows: MLModelQuerySet) -> MLModel:
     model = find(own, principal, Permission.PUBLISH, path="input.model", lock=True)
     require_publisher(principal)
     return model
+
+
+def own_upload(principal: Principal, upload_id: UUID, *, path: str = "input.upload", lock: bool = False) -> Upload:
+    upload: Upload = find(Upload.objects, principal, Permission.PUBLISH, path=path, pk=upload_id, lock=lock)
+    require_publisher(principal)
+    return upload
 
 
 def own_plan(principal: Principal, plan_id: UUID) -> Plan:

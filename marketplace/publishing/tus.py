@@ -35,6 +35,7 @@ from marketplace.tenants.sessions import forgery, request_of
 
 from . import pieces, uploads
 from .models import Upload, UploadStatus
+from .ownership import own_upload
 from .receiving import HungUp, TooSlow, receive_into, with_records
 
 VERSION = b"1.0.0"
@@ -119,7 +120,7 @@ async def _answer(asked: _Asked) -> Answer:
     if asked.method == "DELETE":
         await with_records(lambda: uploads.cancel(principal, upload_id=upload_id))
         return 204, [], b""
-    upload = await with_records(lambda: uploads.own_upload(principal, upload_id))
+    upload = await with_records(lambda: own_upload(principal, upload_id))
     if upload.status == UploadStatus.EXPIRED:
         raise _Refused(HTTPStatus.GONE, _("This upload has expired. Create another one, and send its bytes."))
     if asked.method == "HEAD":

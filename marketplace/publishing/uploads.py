@@ -12,18 +12,17 @@ from django.db.models import Max, Sum
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from marketplace.access import Permission, Principal, find
+from marketplace.access import Principal
 from marketplace.catalog.models import ModelVersion
-from marketplace.errors import Conflict, PayloadTooLarge, ValidationProblem
+from marketplace.errors import Conflict, ModelUnavailable, PayloadTooLarge, ValidationProblem
 from marketplace.objects import store
 from marketplace.tenants.models import Tenant
 
-from . import pieces, versions
+from . import direct, pieces, versions
 from .models import Upload, UploadStatus
-from .ownership import require_publisher
+from .ownership import own_upload, require_publisher
 
 
-@transaction.atomic
 def create(
     principal: Principal, *, size_bytes: int, sha256: str | None = None, path: str = "input.sizeBytes"
 ) -> Upload:
@@ -45,6 +44,18 @@ def create(
         )
     if sha256 is not None and not re.fullmatch("[0-9a-f]{64}", sha256):
         raise ValidationProblem(_("A SHA-256 is 64 lower-case hexadecimal digits."), path="input.sha256")
+    upload = _create(principal, size_bytes, sha256, path)
+    if upload.status == UploadStatus.PENDING:
+        try:
+            direct.begin(upload)
+        except ModelUnavailable:
+            upload.delete()
+            raise
+    return upload
+
+
+@transaction.atomic
+def _create(principal: Principal, size_bytes: int, sha256: str | None, path: str) -> Upload:
     # One upload of a tenant is created at a time, so that its limits hold.
     assert principal.tenant_id is not None
     tenant = Tenant.objects.select_for_update(no_key=True).get(pk=principal.tenant_id)
@@ -86,13 +97,6 @@ def _check_room(tenant: Tenant, size_bytes: int, path: str) -> None:
         )
 
 
-def own_upload(principal: Principal, upload_id: UUID, *, path: str = "input.upload", lock: bool = False) -> Upload:
-    """The caller's own; anybody else's answers as missing."""
-    upload: Upload = find(Upload.objects, principal, Permission.PUBLISH, path=path, pk=upload_id, lock=lock)
-    require_publisher(principal)
-    return upload
-
-
 def cancel(principal: Principal, *, upload_id: UUID) -> None:
     """Its bytes are forgotten. Raises Conflict once a version uses them."""
     with transaction.atomic():
@@ -101,13 +105,16 @@ def cancel(principal: Principal, *, upload_id: UUID) -> None:
             raise Conflict(_("A version uses this upload."))
         upload.status, upload.expires_at = UploadStatus.EXPIRED, timezone.now()
         upload.save(update_fields=["status", "expires_at"])
+    direct.abort(upload)
     pieces.forget(upload.pieces.values_list("pk", flat=True))
 
 
 def submit(principal: Principal, *, upload_id: UUID, model_ref: str, release_notes: str = "") -> ModelVersion:
     """The next version of the model, VALIDATING, of what was uploaded; the upload is USED."""
-    # A process that died at the last byte may have left this to do.
-    pieces.complete(own_upload(principal, upload_id))
+    upload = own_upload(principal, upload_id)
+    if not upload.parts_id:
+        # A process that died at the last byte may have left this to do.
+        pieces.complete(upload)
     return _submit(principal, upload_id, model_ref, release_notes)
 
 
@@ -129,10 +136,15 @@ def _submit(principal: Principal, upload_id: UUID, model_ref: str, release_notes
 
 
 def submit_file(
-    principal: Principal, *, content: "File[bytes]", model_ref: str, release_notes: str = ""
+    principal: Principal,
+    *,
+    content: "File[bytes]",
+    model_ref: str,
+    release_notes: str = "",
+    path: str = "input.artifact",
 ) -> ModelVersion:
-    """As `submit`, of a file that has come already."""
-    upload = create(principal, size_bytes=content.size, path="input.artifact")
+    """As `submit`, of a file that has come already, in the field `path`."""
+    upload = create(principal, size_bytes=content.size, path=path)
     try:
         settings.INCOMING_DIR.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=settings.INCOMING_DIR, delete=False) as written:
@@ -152,6 +164,8 @@ def _why_not(upload: Upload) -> str:
             return _("A version has been made of this upload. Create another one: with the SHA-256 it needs no bytes.")
         case UploadStatus.EXPIRED:
             return _("This upload has expired. Create another one, and send its bytes.")
+    if upload.received_bytes == upload.size_bytes:
+        return _("The bytes are all there and are being hashed. Ask for the upload's status until it is COMPLETE.")
     return _("%(received)d of %(size)d bytes have arrived. Send the others to the upload's url first.") % {
         "received": upload.received_bytes,
         "size": upload.size_bytes,

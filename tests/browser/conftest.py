@@ -22,6 +22,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from demo.build import babbler
+from tests.worker import broker
 
 PROJECT = Path(__file__).resolve().parents[2]
 CHROMIUM = Path("/usr/bin/chromium")
@@ -33,6 +34,8 @@ class Site:
     url: str
     passwords: dict[str, str]
     api_keys: dict[str, str]
+    # What its processes are started with. Nobody else hears what they tell VALKEY_URL, nor answers.
+    environment: dict[str, str]
 
 
 @pytest.fixture(scope="package")
@@ -44,9 +47,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     data_dir = tmp_path_factory.mktemp("site")
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    with database(f"browser_{secrets.token_hex(6)}") as address:
+    with database(f"browser_{secrets.token_hex(6)}") as address, broker() as valkey:
         environment = os.environ | {
             "DATABASE_URL": address,
+            "VALKEY_URL": valkey,
             "DATA_DIR": str(data_dir),
             "PORT": str(port),
             "GRPC_PORT": str(free_port()),
@@ -68,7 +72,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         log = data_dir / "web.log"
         with log.open("wb") as output, serve(environment, output):
             wait_for(f"{url}/healthz", log)
-            yield Site(url, {user["email"]: user["password"] for user in demo["users"]}, demo["apiKeys"])
+            passwords = {user["email"]: user["password"] for user in demo["users"]}
+            yield Site(url, passwords, demo["apiKeys"], environment)
         # Triton outlives us: it must not keep what nobody wants any more.
         with psycopg.connect(address) as connection:
             connection.execute("UPDATE catalog_modelversion SET status = 'RETIRED'")

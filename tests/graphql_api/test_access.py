@@ -16,6 +16,7 @@ from graphql import GraphQLObjectType
 
 from graphql_api.nodes import global_id, parse_global_id
 from graphql_api.schema import schema
+from inference.models import ShadowComparison
 from marketplace.catalog.models import MLModel, ReleaseEvent
 from marketplace.subscriptions.models import ModelSubscription, Plan
 from tests import factories
@@ -54,6 +55,7 @@ def in_parts(marketplace: Marketplace) -> dict[str, Any]:
         releasing_version=ready, releasing_percent=10, canary_version=ready, shadow_version=ready
     )
     ReleaseEvent.objects.create(model=marketplace.model, version=version, kind="RELEASED")
+    ShadowComparison.objects.create(shadow=ready, live=version, since=ready.created_at, updated_at=ready.created_at)
     ModelSubscription.objects.filter(pk=marketplace.subscription.pk).update(pinned_version=version)
     return {"id": global_id("ModelSubscription", marketplace.subscription.pk)}
 
@@ -83,6 +85,9 @@ NODES: dict[str, Row] = {
     "Plan": Row(NODE, EVERYBODY, ids("Plan", "plan")),
     "private Plan": Row(NODE, (SEES, SEES, NOTHING, SEES, NOTHING), ids("Plan", "secret_plan")),
     "ModelSubscription": Row(NODE, OWN_TENANT, ids("ModelSubscription", "subscription")),
+    "ModelSubscriptionRequest": Row(
+        NODE, (SEES, SEES, NOTHING, SEES, NOTHING), ids("ModelSubscriptionRequest", "request")
+    ),
     "Invocation": Row(NODE, OWN_TENANT, ids("Invocation", "invocation")),
     "ArtifactUpload": Row(NODE, (NOTHING, NOTHING, NOTHING, SEES, NOTHING), ids("ArtifactUpload", "upload")),
 }
@@ -127,6 +132,33 @@ MUTATIONS: dict[str, Row] = {
         (SEES, DENIED, NOT_FOUND, NOT_FOUND, SIGN_IN),
         ids("ModelSubscription", "subscription"),
     ),
+    "withdrawModelSubscriptionRequest": Row(
+        """mutation ($id: ID!) {
+          withdrawModelSubscriptionRequest(input: {modelSubscriptionRequest: $id}) {
+            modelSubscriptionRequest { id } errors { code }
+          }
+        }""",
+        (SEES, DENIED, NOT_FOUND, NOT_FOUND, SIGN_IN),
+        ids("ModelSubscriptionRequest", "request"),
+    ),
+    "approveModelSubscriptionRequest": Row(
+        """mutation ($id: ID!) {
+          approveModelSubscriptionRequest(input: {modelSubscriptionRequest: $id}) {
+            modelSubscriptionRequest { id } errors { code }
+          }
+        }""",
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
+        ids("ModelSubscriptionRequest", "request"),
+    ),
+    "declineModelSubscriptionRequest": Row(
+        """mutation ($id: ID!) {
+          declineModelSubscriptionRequest(input: {modelSubscriptionRequest: $id, reason: "No."}) {
+            modelSubscriptionRequest { id } errors { code }
+          }
+        }""",
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
+        ids("ModelSubscriptionRequest", "request"),
+    ),
     "createApiKey": Row(
         'mutation { createApiKey(input: {name: "ci"}) { apiKey { id } errors { code } } }',
         (SEES, DENIED, SEES, SEES, SIGN_IN),
@@ -163,6 +195,22 @@ MUTATIONS: dict[str, Row] = {
         (SEES, SEES, NOT_FOUND, NOT_FOUND, SIGN_IN),
         ids("Tenant", "acme"),
     ),
+    "becomePublisher": Row(
+        'mutation { becomePublisher(input: {about: "Scanners."}) { publisherApplication { status } errors { code } } }',
+        (SEES, DENIED, SEES, INVALID, SIGN_IN),
+    ),
+    "shareModel": Row(
+        """mutation {
+          shareModel(input: {model: "openlab/secret", tenant: "globex"}) { model { id } errors { code } }
+        }""",
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
+    ),
+    "unshareModel": Row(
+        """mutation {
+          unshareModel(input: {model: "openlab/secret", tenant: "acme"}) { model { id } errors { code } }
+        }""",
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
+    ),
     "createModel": Row(
         """mutation {
           createModel(input: {name: "letters", displayName: "Letters", summary: "Reads a letter.", license: "MIT"}) {
@@ -184,6 +232,13 @@ MUTATIONS: dict[str, Row] = {
         "mutation { createUpload(input: {sizeBytes: 10}) { upload { id } errors { code } } }",
         (DENIED, DENIED, DENIED, SEES, SIGN_IN),
     ),
+    "completeUpload": Row(
+        """mutation ($id: ID!) {
+          completeUpload(input: {upload: $id, etags: ["x"]}) { upload { id } errors { code } }
+        }""",
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, INVALID, SIGN_IN),
+        ids("ArtifactUpload", "upload"),
+    ),
     "createModelVersion": Row(
         """mutation ($id: ID!) {
           createModelVersion(input: {model: "openlab/secret", upload: $id}) { modelVersion { id } errors { code } }
@@ -196,6 +251,13 @@ MUTATIONS: dict[str, Row] = {
           describeModelVersion(input: {modelVersion: $id, releaseNotes: "New."}) { modelVersion { id } errors { code } }
         }""",
         (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
+        ids("ModelVersion", "secret_version"),
+    ),
+    "composeModelVersion": Row(
+        """mutation ($id: ID!) {
+          composeModelVersion(input: {modelVersion: $id}) { modelVersion { id } errors { code } }
+        }""",
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, INVALID, SIGN_IN),
         ids("ModelVersion", "secret_version"),
     ),
     "updatePlan": Row(
@@ -304,6 +366,9 @@ LINKS: dict[str, Row] = {
     "Tenant.apiKeys": Row(VIEWER % "apiKeys", OWN_TENANT),
     "Tenant.invocations": Row(VIEWER % "invocations", OWN_TENANT),
     "Tenant.spendingCaps": Row("{ viewer { tenant { spendingCaps { amount { amount } } } } }", OWN_TENANT),
+    "Tenant.publisherApplication": Row(
+        "{ viewer { tenant { publisherApplication { status } } } }", (SEES, SEES, NOTHING, NOTHING, NOTHING)
+    ),
     "ApiKey.budgets": Row(
         "query ($id: ID!) { node(id: $id) { ... on ApiKey { budgets { amount { amount } } } } }",
         OWN_TENANT,
@@ -323,6 +388,9 @@ LINKS: dict[str, Row] = {
     "Model.canaryPercent": Row(of_digits("canaryPercent"), PUBLISHER, in_parts),
     "Model.shadowVersion": Row(of_digits("shadowVersion { id }"), PUBLISHER, in_parts),
     "Model.shadowPercent": Row(of_digits("shadowPercent"), PUBLISHER, in_parts),
+    "Model.shadowComparisons": Row(of_digits("shadowComparisons { asked }"), PUBLISHER, in_parts),
+    "ShadowComparison.shadow": Row(of_digits("shadowComparisons { shadow { id } }"), PUBLISHER, in_parts),
+    "ShadowComparison.live": Row(of_digits("shadowComparisons { live { id } }"), PUBLISHER, in_parts),
     "Model.releases": Row(of_digits("releases { edges { node { kind } } }"), PUBLISHER, in_parts),
     "Model.versionLiveAt": Row(of_digits('versionLiveAt(at: "2999-01-01T00:00:00Z") { id }'), PUBLISHER, in_parts),
     "ReleaseEvent.version": Row(of_digits("releases { edges { node { version { id } } } }"), PUBLISHER, in_parts),
@@ -333,6 +401,44 @@ LINKS: dict[str, Row] = {
         ids("ModelVersion", "version"),
     ),
     "Model.publisher": Row('{ model(ref: "openlab/digits") { publisher { id } } }', EVERYBODY),
+    "Model.usage": Row(
+        """{ model(ref: "openlab/digits") { usage(from: "2026-03-01", to: "2026-03-31") {
+          days { calls } tenants { tenantSlug }
+        } } }""",
+        (NOTHING, NOTHING, NOTHING, SEES, NOTHING),
+    ),
+    "Publisher.usage": Row(
+        """{ publisher(slug: "openlab") { usage(from: "2026-03-01", to: "2026-03-31") { days { calls } } } }""",
+        (NOTHING, NOTHING, NOTHING, SEES, NOTHING),
+    ),
+    "PlanUsage.plan": Row(
+        """{ model(ref: "openlab/digits") { usage(from: "2026-03-01", to: "2026-03-31") {
+          plans { plan { id name price { amount } successor { id } } }
+        } } }""",
+        (NOTHING, NOTHING, NOTHING, SEES, NOTHING),
+    ),
+    "ModelUsage.model": Row(
+        """{ publisher(slug: "openlab") { usage(from: "2026-03-01", to: "2026-03-31") {
+          models { model { id ref publisher { slug } liveVersion { number } } }
+        } } }""",
+        (NOTHING, NOTHING, NOTHING, SEES, NOTHING),
+    ),
+    "Model.viewerRequest": Row('{ model(ref: "openlab/secret") { viewerRequest { id } } }', OWN_TENANT),
+    "Model.subscriptionRequests": Row(
+        '{ model(ref: "openlab/secret") { subscriptionRequests { edges { node { id } } } } }',
+        (NOTHING, NOTHING, NOTHING, SEES, NOTHING),
+    ),
+    "Tenant.modelSubscriptionRequests": Row(VIEWER % "modelSubscriptionRequests", OWN_TENANT),
+    "ModelSubscriptionRequest.model": Row(
+        "query ($id: ID!) { node(id: $id) { ... on ModelSubscriptionRequest { model { id } } } }",
+        (SEES, SEES, NOTHING, SEES, NOTHING),
+        ids("ModelSubscriptionRequest", "request"),
+    ),
+    "ModelSubscriptionRequest.plan": Row(
+        "query ($id: ID!) { node(id: $id) { ... on ModelSubscriptionRequest { plan { id } } } }",
+        (SEES, SEES, NOTHING, SEES, NOTHING),
+        ids("ModelSubscriptionRequest", "request"),
+    ),
     "Model.viewerSubscription": Row('{ model(ref: "openlab/digits") { viewerSubscription { id } } }', OWN_TENANT),
     "ModelSubscription.model": Row(
         "query ($id: ID!) { node(id: $id) { ... on ModelSubscription { model { id } } } }",
@@ -392,14 +498,24 @@ PLAIN: dict[str, str] = {
     "sunsetAt instanceCount maxBatchSize responseCache",
     "ModelVersionDeployment": "endpoint status error failures changedAt loadedAt usedAt memoryBytes",
     "ReleaseEvent": "kind percent reason at by",
-    "ArtifactUpload": "id sizeBytes receivedBytes sha256 status url expiresAt",
+    "ShadowComparison": "asked equal close different mismatched failed dropped maxDifference shadowLatencyMs "
+    "liveLatencyMs since updatedAt",
     "ModelVersionCheck": "steps reason advice facts",
     "CheckStep": "name status detail seconds",
+    "ArtifactUpload": "id sizeBytes receivedBytes sha256 status url expiresAt parts",
+    "UploadPart": "number offset sizeBytes url",
     "TensorSpec": "name datatype shape contentType labels example exampleShape",
     "Plan": "id name price unit includedUnits overagePrice requestsPerSecond burst maxConcurrency maxTokensPerCall "
-    "successorFrom",
+    "successorFrom requiresApproval",
     "Money": "amount currency",
     "ModelSubscription": "id status createdAt nextPlanFrom",
+    "ModelSubscriptionRequest": "id status message reason createdAt decidedAt tenantSlug tenantName",
+    "Usage": "days plans tenants models countedUntil",
+    "DayUsage": "day calls revenue",
+    "PlanUsage": "calls unit units revenue",
+    "TenantUsage": "tenantSlug tenantName calls revenue",
+    "ModelUsage": "calls revenue",
+    "PublisherApplication": "status about website reason createdAt decidedAt",
     "Budget": "amount spending",
     "Spending": "periodStart periodEnd limit settled held remaining",
     "Quota": "periodStart periodEnd limit settled held remaining",

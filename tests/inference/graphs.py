@@ -74,6 +74,19 @@ def lookup() -> bytes:
     )
 
 
+def masked_sum() -> bytes:
+    """Sums each row's input_ids where attention_mask is 1."""
+    return model(
+        [
+            helper.make_node("Mul", ["input_ids", "attention_mask"], ["seen"]),
+            helper.make_node("ReduceSum", ["seen", "along"], ["sums"], keepdims=0),
+        ],
+        [value(name, Datatype.INT64, ["n", "longest"]) for name in ("input_ids", "attention_mask")],
+        [value("sums", Datatype.INT64, ["n"])],
+        [numpy_helper.from_array(np.array([1]), "along")],
+    )
+
+
 def mixture() -> bytes:
     """scores = softmax(x W + b); rows = the number of rows, which does not carry the leading dimension."""
     random = np.random.default_rng(7)
@@ -130,6 +143,60 @@ def countdown() -> bytes:
         helper.make_node("Unsqueeze", ["mean", "first"], ["result"]),
     ]
     return model(nodes, [value("turns", Datatype.INT64, [1])], [value("result", Datatype.FP32, [1])], weights)
+
+
+def endless() -> bytes:
+    """Takes any `x`, and never answers."""
+    body = helper.make_graph(
+        [helper.make_node("Identity", [name], [f"{name}_again"]) for name in ("going", "x")],
+        "body",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("going", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"]),
+        ],
+        [
+            helper.make_tensor_value_info("going_again", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("x_again", TensorProto.FLOAT, ["n"]),
+        ],
+    )
+    nodes = [helper.make_node("Loop", ["", "true", "x"], ["y"], body=body)]
+    true = numpy_helper.from_array(np.array(True), "true")
+    return model(nodes, [value("x", Datatype.FP32, ["n"])], [value("y", Datatype.FP32, ["n"])], [true])
+
+
+def unlucky() -> bytes:
+    """Knows no index below 5, which nobody would invent."""
+    weights = [
+        numpy_helper.from_array(np.arange(6, dtype=np.float32), "table"),
+        numpy_helper.from_array(np.array([-5], dtype=np.int64), "least"),
+        numpy_helper.from_array(np.array([99], dtype=np.int64), "beyond"),
+    ]
+    nodes = [
+        helper.make_node("Add", ["index", "least"], ["below"]),
+        helper.make_node("Min", ["below", "zero"], ["missing"]),
+        helper.make_node("Mul", ["missing", "beyond"], ["error"]),
+        helper.make_node("Add", ["index", "error"], ["place"]),
+        helper.make_node("Gather", ["table", "place"], ["found"]),
+    ]
+    weights.append(numpy_helper.from_array(np.array([0], dtype=np.int64), "zero"))
+    return model(nodes, [value("index", Datatype.INT64, ["n"])], [value("found", Datatype.FP32, ["n"])], weights)
+
+
+def scaled() -> bytes:
+    """scores = softmax(3 x), row by row."""
+    three = numpy_helper.from_array(np.array([3], dtype=np.float32), "three")
+    nodes = [helper.make_node("Mul", ["x", "three"], ["more"]), helper.make_node("Softmax", ["more"], ["scores"])]
+    return model(nodes, [value("x", Datatype.FP32, ["n", 4])], [value("scores", Datatype.FP32, ["n", 4])], [three])
+
+
+def centred() -> bytes:
+    """What each row is above the mean of all rows: no row's answer is its own."""
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["mean"], axes=[0], keepdims=1),
+        helper.make_node("Sub", ["x", "mean"], ["centred"]),
+    ]
+    return model(nodes, [value("x", Datatype.FP32, ["n", 4])], [value("centred", Datatype.FP32, ["n", 4])])
 
 
 def run(artifact: bytes, feeds: dict[str, Any], outputs: Sequence[str] | None = None) -> list[NDArray[Any]]:

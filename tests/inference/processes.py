@@ -8,15 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def processes_of(model: str) -> list[int]:
-    """The processes that Triton runs the model in."""
+def processes_of(model: str, instance: int = 0) -> list[int]:
+    """The processes that Triton runs an instance of the model in."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             arguments = (process / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if arguments[0].endswith(b"triton_python_backend_stub") and f"{model}_0_0".encode() in arguments:
+        if arguments[0].endswith(b"triton_python_backend_stub") and f"{model}_0_{instance}".encode() in arguments:
             found.append(int(process.name))
     return found
 

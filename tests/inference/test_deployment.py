@@ -5,8 +5,10 @@ The server stands in for Triton where a test says when a load ends; the last tes
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -21,6 +23,8 @@ from inference import deployment, desired, gateway
 from inference.invocation import Invocation, invoke
 from inference.models import Deployment
 from inference.tensors import RawTensor
+from inference.versions import endpoints_of
+from marketplace.access import Principal, TenantRole
 from marketplace.catalog.models import MLModel, ModelVersion
 from marketplace.errors import ModelUnavailable
 from marketplace.metering.models import Hold
@@ -29,7 +33,7 @@ from marketplace.publishing.configuration import configure
 from marketplace.publishing.releases import release, retire
 from tests import factories
 from tests.inference import graphs
-from tests.inference.standin import Gate, Standin
+from tests.inference.standin import Gate, Loaded, Standin
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -40,7 +44,7 @@ MB = 10**6
 class Lab:
     """openlab, which calls its own models, `openlab/<name>`."""
 
-    def __init__(self, objects: Path) -> None:
+    def __init__(self) -> None:
         self.tenant = factories.tenant("openlab", is_publisher=True)
         self.owner = factories.principal(self.tenant)
         self.artefact = dict(zip(("sha256", "size_bytes"), store().put(graphs.add()), strict=True))
@@ -67,7 +71,7 @@ class Lab:
 @pytest_asyncio.fixture
 async def lab(settings: Settings, tmp_path: Path, transactional_db: None) -> Lab:
     settings.OBJECTS_DIR = tmp_path
-    return await sync_to_async(Lab)(tmp_path)
+    return await sync_to_async(Lab)()
 
 
 @pytest_asyncio.fixture
@@ -177,6 +181,18 @@ class TestRounds:
 
         assert len(server.loads) == 2
 
+    async def test_an_artefact_that_is_missing_is_told_without_our_folders(
+        self, lab: Lab, server: Standin, tmp_path: Path
+    ) -> None:
+        await lab.version("add", sha256="ab" * 32)
+
+        await deployment.reconcile()
+
+        row = await Deployment.objects.aget()
+        assert row.status == "FAILED"
+        assert "No such file" in row.error
+        assert str(tmp_path) not in row.error
+
     async def test_what_a_server_forgot_is_loaded_again(self, lab: Lab, server: Standin) -> None:
         versions = {(await lab.version(name)).triton_name for name in ("one", "two", "three")}
         await deployment.reconcile()
@@ -236,6 +252,16 @@ class TestOrphans:
 
         assert list(server.models) == [version.triton_name]
 
+    async def test_a_trial_that_nobody_finished_is_unloaded_after_a_while(self, lab: Lab, server: Standin) -> None:
+        now = int(timezone.now().timestamp() * 1000)
+        parameters = {"marketplace": {"string_value": await sync_to_async(desired.owner)()}}
+        server.models["trial-old"] = Loaded({"parameters": parameters}, now - 3_600_000)
+        server.models["trial-new"] = Loaded({"parameters": parameters}, now)
+
+        await deployment.reconcile()
+
+        assert list(server.models) == ["trial-new"]
+
 
 class TestSettings:
     async def test_calls_go_on_where_they_are_until_the_new_settings_are_loaded(
@@ -281,13 +307,17 @@ class TestSettings:
         """A web process asks once a second where a version is loaded."""
         version = await lab.version("add", "LIVE")
         await deployment.reconcile()
-        await lab.call("add", hinted=False)
+        key = await sync_to_async(factories.api_key_row)(lab.tenant)
+        remembering = replace(lab.owner, api_key_id=key.pk, role=TenantRole(key.role))
+        assert await endpoints_of(version.pk) == [(server.address, version.triton_name)]
         new = await lab.configure(version, instance_count=2)
         await deployment.reconcile()
 
         await deployment.reconcile()
 
-        assert set(server.models) == {version.triton_name, new}
+        assert (await invoke(remembering, ref="openlab/add", inputs=INPUTS, hinted=True)).outputs
+        assert server.models[version.triton_name].calls == 1
+        assert await statuses() == {version.triton_name: "DRAINING", new: "READY"}
 
     async def test_a_call_that_comes_too_late_for_the_old_ones_finds_the_new(
         self, lab: Lab, server: Standin, monkeypatch: pytest.MonkeyPatch
@@ -414,6 +444,29 @@ class TestMemory:
 
         assert told.value.retry_after_ms == 7500
         assert (await Hold.objects.aget()).state == "released"
+
+    async def test_the_time_that_loading_takes_is_not_charged(
+        self, lab: Lab, versions: list[ModelVersion], settings: Settings
+    ) -> None:
+        def subscribed() -> Principal:
+            acme = factories.tenant("acme")
+            factories.subscription(acme, factories.plan(versions[2].model, unit="SECOND", included_units=100))
+            return factories.principal(acme)
+
+        caller = await sync_to_async(subscribed)()
+        started = perf_counter()
+        call = asyncio.create_task(invoke(caller, ref="openlab/oldest", inputs=INPUTS))
+        await until(Deployment.objects.filter(wanted_at__isnull=False).aexists)
+        settings.TRITON_MEMORY_BYTES = 350 * MB
+        waiting = perf_counter()
+        await deployment.reconcile()
+        waited = perf_counter() - waiting
+
+        answer = await call
+
+        assert answer.latency_ms
+        assert answer.latency_ms / 1000 <= perf_counter() - started - waited
+        assert float(answer.units) <= answer.latency_ms / 1000 + 0.001
 
     async def test_what_is_being_released_stays(self, lab: Lab, server: Standin, versions: list[ModelVersion]) -> None:
         second = await lab.version("oldest", report={"facts": {"peak_bytes": 100 * MB}})

@@ -1,7 +1,6 @@
 """What Triton says that it delivered is what we settled; what explains a difference is shown, and the rest is drift."""
 
 import asyncio
-import dataclasses
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -30,7 +29,6 @@ from inference.repository import triton_models
 from inference.tensors import RawTensor
 from marketplace.catalog.models import ModelVersion
 from marketplace.config import celery
-from marketplace.embedded import triton as embedded
 from marketplace.errors import InferenceFailed
 from marketplace.metering import connections
 from marketplace.metering.admission import release
@@ -82,13 +80,8 @@ async def add(shop: Shop) -> ModelVersion:
 
 @pytest_asyncio.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Server]:
-    """A Triton of the test's own, with a response cache."""
+    """A Triton of the test's own."""
     server = Server(tmp_path / "triton")
-    caches = next(embedded.ENVIRONMENT.glob("lib/python3.*/site-packages/pytriton/tritonserver/caches"))
-    server.service = dataclasses.replace(
-        server.service,
-        argv=(*server.service.argv, f"--cache-directory={caches}", "--cache-config=local,size=1048576"),
-    )
     await server.start()
     yield server
     await gateway.close()
@@ -380,14 +373,9 @@ async def test_endpoints_count_together_and_are_shown_apart(
     settings.TRITON_URLS = [triton]
 
 
-async def test_answers_from_tritons_cache_are_delivered_like_others(
-    shop: Shop, server: Server, settings: Settings
-) -> None:
-    settings.TRITON_URLS = [server.address]
-    add = await sync_to_async(shop.version_of)(graphs.add())
-    [model] = triton_models(add.triton_name, "onnx", graphs.add(), read_signature(graphs.add()))
-    await gateway.load(server.address, model.name, {**model.config, "response_cache": {"enable": True}}, model.files)
-    await Deployment.objects.acreate(version=add, endpoint=server.address, status="READY")
+async def test_answers_from_tritons_cache_are_delivered_and_charged_like_others(shop: Shop) -> None:
+    await sync_to_async(shop.version_of)(graphs.add(), response_cache=True)
+    await deployment.reconcile()
     await compared()
 
     for _ in range(3):

@@ -319,6 +319,34 @@ class TestPut:
         assert await is_whole(upload)
 
 
+class TestIntoABucket:
+    @pytest.mark.usefixtures("small_pieces")
+    async def test_bytes_pass_through_us_and_what_came_before_a_cut_counts(
+        self, bucket: str, openlab: Tenant, settings: Any
+    ) -> None:
+        settings.OBJECT_STORE_URL = bucket
+        sender = await sync_to_async(keyed)(openlab)
+        principal = await sync_to_async(factories.principal)(openlab)
+        upload = await sync_to_async(uploads.create)(principal, size_bytes=len(CONTENT), sha256=SHA256)
+
+        await sender.patch(upload, 0, CONTENT[:13], None)
+        assert await sender.offset(upload) == 13
+        answered = await sender.patch(upload, 13, CONTENT[13:])
+
+        assert answered is not None
+        assert (answered.status, (await known(upload)).status) == (204, UploadStatus.COMPLETE)
+        assert await sync_to_async(lambda: store().get(SHA256))() == CONTENT
+
+    async def test_a_store_that_is_out_of_reach_says_try_again(
+        self, sender: Sender, upload: Upload, settings: Any
+    ) -> None:
+        settings.OBJECT_STORE_URL = "s3://nowhere?endpoint_url=http://127.0.0.1:9&region=none"
+        answered = await sender.patch(upload, 0, CONTENT)
+        assert answered is not None
+        assert (answered.status, answered.headers["retry-after"]) == (503, "1")
+        assert await sender.offset(upload) == 0
+
+
 class TestTheRest:
     async def test_head_tells_how_far_it_is(self, sender: Sender, upload: Upload) -> None:
         await sender.patch(upload, 0, CONTENT[:7], None)

@@ -1,11 +1,15 @@
 """A version's page in the panel: the report of the checks, its tensors, and the forms that ask before they act."""
 
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 import pytest
 from django.http import HttpResponse
+from django.utils import timezone
 
-from marketplace.catalog.models import ModelVersion, ModelVersionStatus
+from marketplace.catalog.models import ModelVersion, ModelVersionStatus, ReleaseEvent, ReleaseEventKind
+from marketplace.publishing import releases
+from marketplace.publishing.panel.history import MOST, history_of
 from tests import factories
 from tests.publishing.conftest import House
 
@@ -111,10 +115,13 @@ class TestDescriptions:
             "labels_2": "cat\r\ndog\r\n\r\n",
             "example_1": "[1.5, 2]",
             "example_shape_1": "2",
+            "release_notes": "Better sevens.",
         }
         answer = house.browser("developer").post(page_of(house.version, "describe"), given)
         assert answer["Location"] == page_of(house.version)
         first, second, output = house.version.tensors.all()
+        house.version.refresh_from_db()
+        assert house.version.release_notes == "Better sevens."
         assert (first.content_type, output.labels) == ("image/png", ["cat", "dog"])
         assert (second.example, second.example_shape) == ([1.5, 2], [2])
 
@@ -127,13 +134,14 @@ class TestDescriptions:
         ("given", "field"),
         [
             ({"content_type_1": "a picture"}, "content_type_1"),
+            ({"release_notes": "\x07"}, "release_notes"),
             ({"example_0": "1, 2"}, "example_0"),
             ({"example_0": "[true]"}, "example_0"),
             ({"example_0": "[1]", "example_shape_0": "one"}, "example_shape_0"),
             ({"example_0": "[1]", "example_shape_0": "2"}, "example_0"),
             ({"example_0": "[" * 5000}, "example_0"),
         ],
-        ids=["media type", "no list", "datatype", "no number", "count", "depth"],
+        ids=["media type", "no text", "no list", "datatype", "no number", "count", "depth"],
     )
     def test_an_error_is_shown_at_its_field(self, house: House, given: dict[str, str], field: str) -> None:
         answer = house.browser("owner").post(page_of(house.version, "describe"), given)
@@ -146,7 +154,10 @@ class TestDescriptions:
 
 
 def test_where_it_is_loaded(house: House) -> None:
-    assert "127.0.0.1:8001" in words(house.browser("owner").get(page_of(house.live)))
+    answer = house.browser("owner").get(page_of(house.live))
+    ((server, deployment),) = answer.context["deployments"]
+    assert (server, deployment) == ("triton-gone", house.deployment)
+    assert "127.0.0.1" not in words(answer)
 
 
 def test_who_has_pinned_it(house: House) -> None:
@@ -160,3 +171,108 @@ def test_who_has_pinned_it(house: House) -> None:
 @pytest.mark.parametrize("page", ["describe", "retire"])
 def test_links_in_the_page_s_head_lead_to_the_panel(house: House, page: str) -> None:
     assert 'href="/admin/' not in words(house.browser("owner").get(page_of(house.version, page)))
+
+
+class TestSettings:
+    def test_they_are_saved(self, house: House) -> None:
+        answer = house.browser("owner").post(
+            page_of(house.version, "configure"), {"instance_count": "2", "response_cache": "on"}
+        )
+        assert answer["Location"] == page_of(house.version)
+        house.version.refresh_from_db()
+        assert (house.version.instance_count, house.version.response_cache) == (2, True)
+
+    def test_the_form_begins_with_those_that_hold(self, house: House) -> None:
+        form = house.browser("owner").get(page_of(house.version, "configure")).context["form"]
+        assert (form["instance_count"].value(), form["response_cache"].value()) == (1, False)
+
+    def test_an_error_is_shown_at_its_field(self, house: House) -> None:
+        version = factories.version(house.model, status=ModelVersionStatus.READY, decoupled=True)
+        given = {"instance_count": "2", "response_cache": "on"}
+        answer = house.browser("owner").post(page_of(version, "configure"), given)
+        assert list(problems(answer)) == ["response_cache"]
+
+
+class TestReleaseControl:
+    def test_a_canary_grows_and_ends(self, house: House) -> None:
+        browser, page = house.browser("owner"), page_of(house.version, "canary")
+        assert browser.get(page).context["form"]["percent"].value() == 10
+        browser.post(page, {"percent": "25"})
+        releases.promote_ready([house.version.pk])
+        house.model.refresh_from_db()
+        assert (house.model.canary_version, house.model.canary_percent) == (house.version, 25)
+        assert "it answers 25 % of the tenants" in words(browser.get(page_of(house.version)))
+        assert browser.get(page).context["form"]["percent"].value() == 25
+        browser.post(page, {"percent": "0"})
+        house.model.refresh_from_db()
+        assert house.model.canary_version is None
+
+    def test_the_canary_is_promoted(self, house: House) -> None:
+        browser = house.browser("owner")
+        browser.post(page_of(house.version, "canary"), {"percent": "25"})
+        releases.promote_ready([house.version.pk])
+        assert "Promote" in [control.title for control in browser.get(page_of(house.version)).context["controls"]]
+        browser.post(page_of(house.version, "promote"))
+        house.model.refresh_from_db()
+        assert house.model.live_version == house.version
+
+    def test_no_other_version_s_canary_is_ended(self, house: House) -> None:
+        other = factories.version(house.model, status=ModelVersionStatus.READY)
+        answer = house.browser("owner").post(page_of(other, "canary"), {"percent": "0"})
+        assert list(problems(answer)) == ["percent"]
+
+    def test_a_shadow(self, house: House) -> None:
+        browser = house.browser("owner")
+        browser.post(page_of(house.version, "shadow"), {"percent": "5"})
+        house.model.refresh_from_db()
+        assert (house.model.shadow_version, house.model.shadow_percent) == (house.version, 5)
+        assert "It is the shadow of 5 %" in words(browser.get(page_of(house.version)))
+
+    def test_what_the_action_refuses_is_shown_in_the_form(self, house: House) -> None:
+        answer = house.browser("owner").post(page_of(house.live, "canary"), {"percent": "5"})
+        assert "This version is live" in problems(answer)["__all__"][0]
+
+    def test_a_sunset(self, house: House) -> None:
+        day = (timezone.now() + timedelta(days=30)).date()
+        house.browser("owner").post(page_of(house.version, "deprecate"), {"sunset": day.isoformat()})
+        house.version.refresh_from_db()
+        assert house.version.sunset_at == datetime.combine(day, time(), UTC)
+        assert "Deprecated since" in words(house.browser("owner").get(page_of(house.version)))
+
+    def test_a_sunset_in_the_past_is_refused_at_its_field(self, house: House) -> None:
+        answer = house.browser("owner").post(page_of(house.version, "deprecate"), {"sunset": "2020-01-01"})
+        assert list(problems(answer)) == ["sunset"]
+
+    @pytest.mark.parametrize("who", ["other publisher", "consumer", "viewer", "billing"])
+    def test_nobody_else_does_any_of_it(self, house: House, who: str) -> None:
+        given = {"percent": "10", "sunset": "2999-01-01", "instance_count": "3"}
+        before = ModelVersion.objects.values().get(pk=house.version.pk)
+        events = ReleaseEvent.objects.count()
+        for page in ("canary", "shadow", "promote", "deprecate", "configure"):
+            answer = house.browser(who).post(page_of(house.version, page), given)
+            assert answer.status_code in (302, 403), page
+        assert ModelVersion.objects.values().get(pk=house.version.pk) == before
+        assert ReleaseEvent.objects.count() == events
+
+
+class TestHistory:
+    def test_who_did_what_and_what_was_live_from_then_on(self, house: House) -> None:
+        browser = house.browser("owner")
+        browser.post(page_of(house.version, "release"))
+        releases.promote_ready([house.version.pk])
+        browser.post(f"/publish/catalog/mlmodel/{house.model.pk}/rollback/")
+        history = browser.get(f"/publish/catalog/mlmodel/{house.model.pk}/change/").context["history"]
+        owner = house.people["owner"].email
+        assert [(event.what, event.version, event.who, event.live) for event in history] == [
+            ("Rolled back", 1, owner, 1),
+            ("Released", 2, owner, 2),
+            ("Requested", 2, owner, 1),
+            ("Released", 1, "The marketplace itself", 1),
+        ]
+
+    def test_a_long_one_begins_with_what_was_live_before(self, house: House) -> None:
+        kinds = [ReleaseEventKind.RELEASED, *[ReleaseEventKind.SHADOW] * MOST]
+        for kind in kinds:
+            ReleaseEvent.objects.create(model=house.model, version=house.live, kind=kind, percent=None)
+        history = history_of(house.model)
+        assert (len(history), {event.live for event in history}) == (MOST, {1})

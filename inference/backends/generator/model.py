@@ -72,6 +72,7 @@ class TritonPythonModel:
         network = Network(os.path.join(folder, "model.onnx"), slots=slots, context_length=self.context_length)
         if len(vocabulary) > network.vocabulary:
             raise pb_utils.TritonModelException("tokenizer.json has tokens that the network does not know")
+        network.read([0], 0)  # the first run takes longer than any other, and this one keeps nobody waiting
         self.engine = Engine(
             network,
             vocabulary,

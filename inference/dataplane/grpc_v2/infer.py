@@ -9,10 +9,12 @@ from django.utils.translation import gettext as _
 from inference.callers import as_caller, place_of, principal_by_secret
 from inference.dataplane import describe
 from inference.dataplane.classification import check_classes, with_classes
+from inference.dataplane.deprecation import metadata_of
 from inference.dataplane.memory import room_for
 from inference.invocation import invoke
 from inference.oip import ModelInferRequest
 from marketplace.access import Principal
+from marketplace.catalog.models import ModelVersion
 from marketplace.edge import no_key
 from marketplace.errors import IdempotencyConflict, NotFound
 
@@ -37,6 +39,7 @@ async def _answered(content: bytes, context: Context, caller: Caller, secret: st
         done = await as_caller(secret, lambda principal, hinted: invoke(principal, **call, hinted=hinted))
     if done.outputs is None:
         raise forgotten()
+    tell_of_sunset(context, done.version)
     outputs = await with_classes(done.outputs, classes, done.version)
     return bytes(answer_of(message, done.version.number, outputs).SerializeToString())
 
@@ -71,6 +74,14 @@ def unknown_as_triton_says_it(call: Mapping[str, Any]) -> Iterator[None]:
         yield
     except NotFound as error:
         raise describe.not_found(call["ref"], call["version"]) from error
+
+
+def tell_of_sunset(context: Context, version: ModelVersion) -> None:
+    """In the trailing metadata, once."""
+    trailing = context.trailing_metadata()
+    more = [each for each in metadata_of(version) if each not in trailing]
+    if more:
+        context.set_trailing_metadata((*trailing, *more))
 
 
 def forgotten() -> IdempotencyConflict:

@@ -24,7 +24,7 @@ from marketplace.draining import ending, restarting
 from marketplace.errors import MarketplaceError
 
 from .conversation import Caller, Context, caller_of, refuse, refuse_unexplained, unexplained
-from .infer import asked, forgotten, secret_of, unknown_as_triton_says_it
+from .infer import asked, forgotten, secret_of, tell_of_sunset, unknown_as_triton_says_it
 from .messages import FINAL, FINAL_ASKED, answer_of, parsed
 from .statuses import message_of
 
@@ -160,6 +160,7 @@ class _Stream:
                     else:
                         # It leaves the building once it is charged.
                         once = event
+        tell_of_sunset(self._context, done.version)
         if done.version.decoupled:
             if message.parameters[FINAL_ASKED].bool_param:
                 await self._write(_flagged(ModelInferResponse(model_name=message.model_name, id=message.id), True))

@@ -50,20 +50,26 @@ CHAT = Form(chat_prompt, "chatcmpl", "chat.completion", "chat.completion.chunk",
 COMPLETION = Form(completion_prompt, "cmpl", "text_completion", "text_completion", _text, _text)
 
 
-async def whole(form: Form, prompt: Prompt, secret: str, idempotency_key: str | None) -> Event:
+async def whole(form: Form, prompt: Prompt, secret: str, idempotency_key: str | None) -> tuple[ModelVersion, Event]:
+    """The answer, and the version that it is of."""
     await as_caller(secret, lambda principal, hinted: served(principal, prompt.model, generator, hinted=hinted))
     done = await invoke_by_key(secret, **_call(prompt, idempotency_key))
     usage = Usage()
     answered = piece(outputs_of(done), usage)
-    return {
+    return done.version, {
         **_head(form.prefix, form.whole, done.id, prompt, done.version),
         "choices": [_choice(form.message(answered.text), answered.finish_reason or "stop")],
         "usage": usage.told(),
     }
 
 
-async def streamed(form: Form, prompt: Prompt, secret: str, idempotency_key: str | None) -> AsyncGenerator[Event]:
-    """Objects as the events of a stream have them. What is raised before the first is the answer's own failure."""
+async def streamed(
+    form: Form, prompt: Prompt, secret: str, idempotency_key: str | None
+) -> AsyncGenerator[tuple[ModelVersion, Event]]:
+    """Objects as the events of a stream have them, and the version that they are of.
+
+    What is raised before the first is the answer's own failure.
+    """
     await as_caller(secret, lambda principal, hinted: served(principal, prompt.model, generator, hinted=hinted))
     usage = Usage()
     more = {"usage": None} if prompt.with_usage else {}
@@ -77,11 +83,11 @@ async def streamed(form: Form, prompt: Prompt, secret: str, idempotency_key: str
                 new = piece(event.outputs, usage)
                 finish_reason = new.finish_reason or finish_reason
                 if new.text or first:
-                    yield {**head, "choices": [_choice(form.delta(new.text, first), None)], **more}
+                    yield event.version, {**head, "choices": [_choice(form.delta(new.text, first), None)], **more}
     # It is settled by now: what follows says so.
-    yield {**head, "choices": [_choice(form.delta("", False), finish_reason)], **more}
+    yield event.version, {**head, "choices": [_choice(form.delta("", False), finish_reason)], **more}
     if prompt.with_usage:
-        yield {**head, "choices": [], "usage": usage.told()}
+        yield event.version, {**head, "choices": [], "usage": usage.told()}
 
 
 def _call(prompt: Prompt, idempotency_key: str | None) -> dict[str, Any]:

@@ -7,7 +7,9 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from inference.callers import as_caller
+from inference.dataplane.deprecation import header_fields
 from marketplace.access import Principal
+from marketplace.catalog.models import ModelVersion
 from marketplace.edge import (
     Headers,
     Receive,
@@ -117,18 +119,20 @@ class _Call:
 
     async def models(self, secret: str, _content: bytes) -> None:
         name = self.path.removeprefix(MODELS).removeprefix("/")
-        await self.whole(encoded(await (listing.model(secret, name) if name else listing.models(secret))))
+        told = encoded(await (listing.model(secret, name) if name else listing.models(secret)))
+        await respond(self.send, 200, [JSON], told)
 
     async def embeddings(self, secret: str, content: bytes) -> None:
         self.subject = "input"
-        await self.whole(await embeddings.answer(Fields(content), secret, self.idempotency_key()))
+        await self.whole(*await embeddings.answer(Fields(content), secret, self.idempotency_key()))
 
     async def completions(self, secret: str, content: bytes) -> None:
         form = FORMS[self.path]
         prompt = form.read(Fields(content))
         self.subject = prompt.subject
         if not prompt.streamed:
-            await self.whole(encoded(await completions.whole(form, prompt, secret, self.idempotency_key())))
+            version, told = await completions.whole(form, prompt, secret, self.idempotency_key())
+            await self.whole(version, encoded(told))
             return
         async with aclosing(completions.streamed(form, prompt, secret, self.idempotency_key())) as events:
             await self.stream(events)
@@ -137,16 +141,17 @@ class _Call:
         key = self.headers.get(b"idempotency-key")
         return None if key is None else key.decode("latin-1")
 
-    async def whole(self, content: bytes) -> None:
-        await respond(self.send, 200, [JSON], content)
+    async def whole(self, version: ModelVersion, content: bytes) -> None:
+        await respond(self.send, 200, [JSON, *header_fields(version)], content)
 
-    async def stream(self, events: AsyncGenerator[dict[str, Any]]) -> None:
+    async def stream(self, events: AsyncGenerator[tuple[ModelVersion, dict[str, Any]]]) -> None:
         """Server-sent events (WHATWG HTML, 9.2), as fast as they are read. There is a first one before the status."""
-        event = await anext(events)
-        await self.send({"type": "http.response.start", "status": 200, "headers": EVENTS})
+        version, event = await anext(events)
+        headers = [*EVENTS, *header_fields(version)]
+        await self.send({"type": "http.response.start", "status": 200, "headers": headers})
         try:
             await self.part(_event(event))
-            async for event in events:
+            async for _version, event in events:
                 await self.part(_event(event))
             last = DONE
         except Exception as error:  # the status is sent: what is left is to say it in the stream

@@ -12,6 +12,7 @@ from inference.callers import as_caller, place_of
 from inference.invocation import Invocation, invoke
 from inference.tensors import RawTensor, Signature, Tensor
 from marketplace.access import Principal
+from marketplace.catalog.models import ModelVersion
 
 from .answers import encoded, outputs_of
 from .errors import Refused
@@ -35,8 +36,8 @@ class _Wanted(NamedTuple):
     dimensions: int | None
 
 
-async def answer(fields: Fields, secret: str, idempotency_key: str | None) -> bytes:
-    """The answer's JSON."""
+async def answer(fields: Fields, secret: str, idempotency_key: str | None) -> tuple[ModelVersion, bytes]:
+    """The answer's JSON, and the version that it is of."""
     wanted = _wanted(fields)
 
     def form(task: str, signature: Signature) -> Embedder | None:
@@ -59,7 +60,8 @@ async def answer(fields: Fields, secret: str, idempotency_key: str | None) -> by
         )
 
     with place_of(secret):
-        vectors, *counts = outputs_of(await as_caller(secret, work))
+        done = await as_caller(secret, work)
+    vectors, *counts = outputs_of(done)
     tokens = sum(count.total() or 0 for count in counts)
     written = _base64 if wanted.in_base64 else _decimals
     rows: list[bytes] = []
@@ -70,7 +72,7 @@ async def answer(fields: Fields, secret: str, idempotency_key: str | None) -> by
             rows.append(encoded({"object": "embedding", "index": index, "embedding": vector}))
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     rest = encoded({"model": wanted.model.name, "usage": usage})
-    return b'{"object":"list","data":[' + b",".join(rows) + b"]," + rest[1:]
+    return done.version, b'{"object":"list","data":[' + b",".join(rows) + b"]," + rest[1:]
 
 
 def _wanted(fields: Fields) -> _Wanted:

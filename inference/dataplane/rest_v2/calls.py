@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 from inference.callers import invoke_by_key, principal_by_secret
 from inference.dataplane import describe
 from inference.dataplane.classification import check_classes, with_classes
+from inference.dataplane.deprecation import header_fields
 from inference.dataplane.memory import LARGE, room_for
 from inference.invocation import Invocation
 from inference.tensors import Tensor
@@ -83,7 +84,7 @@ async def _called(incoming: Incoming, secret: str, ref: str, number: int | None,
     )
     few = sum(len(tensor.content) for tensor in outputs) <= MANY_BYTES
     headers, answered = write() if few else await asyncio.to_thread(write)
-    own = [*headers, (b"x-invocation-id", str(done.id).encode())]
+    own = [*headers, (b"x-invocation-id", str(done.id).encode()), *header_fields(done.version)]
     encoding = incoming.text(b"accept-encoding")
     wanted = accepted(encoding) if encoding is not None else None
     if wanted is None:

@@ -20,6 +20,7 @@ from unfold.widgets import (
 
 from marketplace.catalog.models import MLModel, ModelVersion, TensorSpec
 from marketplace.errors import MarketplaceError
+from marketplace.publishing.configuration import MOST_INSTANCES
 
 from .forms import field_at
 
@@ -42,7 +43,7 @@ class Question(forms.Form):
 class UploadQuestion(Question):
     """Either `upload`, the id of one that has all its bytes (static/publish/upload.js), or a small `file` itself."""
 
-    at: ClassVar[dict[str, str]] = {"input.upload": "file", "input.sizeBytes": "file", "input.sha256": "file"}
+    at: ClassVar[dict[str, str]] = {"input.upload": "file", "input.artifact": "file"}
 
     file = forms.FileField(
         label=gettext_lazy("Artefact"),
@@ -130,26 +131,15 @@ class SunsetQuestion(Question):
 
 
 class SettingsQuestion(Question):
-    """How Triton runs it; the fields' own words are the model's."""
+    """How Triton runs it. Merging of requests is not among it: whether a graph bears that, only a trial on a server can
+    tell, which is a room above (GraphQL's configureModelVersion)."""
 
     instance_count = forms.IntegerField(
         label=gettext_lazy("Instances"),
         min_value=1,
-        max_value=32767,
-        widget=UnfoldAdminIntegerFieldWidget(attrs={"min": 1}),
-        help_text=gettext_lazy(
-            "Copies on each Triton server. Each takes the memory of the model, and answers by itself."
-        ),
-    )
-    max_batch_size = forms.IntegerField(
-        label=gettext_lazy("Largest batch"),
-        min_value=0,
-        max_value=32767,
-        widget=UnfoldAdminIntegerFieldWidget(attrs={"min": 0}),
-        help_text=gettext_lazy(
-            "How many calls that wait Triton may put together along the first dimension, which has to be dynamic. "
-            "0: it puts none together."
-        ),
+        max_value=MOST_INSTANCES,
+        widget=UnfoldAdminIntegerFieldWidget(attrs={"min": 1, "max": MOST_INSTANCES}),
+        help_text=gettext_lazy("Copies on each server: as many calls run at a time. Each takes the model's memory."),
     )
     response_cache = forms.BooleanField(
         label=gettext_lazy("Response cache"),
@@ -167,8 +157,17 @@ class SettingsQuestion(Question):
 class TensorsQuestion(Question):
     """Content type, labels and example of each tensor; fields are named `content_type_0`, in the tensors' order."""
 
+    release_notes = forms.CharField(
+        label=gettext_lazy("Release notes"),
+        required=False,
+        max_length=20_000,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 4}),
+        help_text=gettext_lazy("What is new, for those who call it."),
+    )
+
     def __init__(self, row: ModelVersion, data: Any = None, files: Any = None) -> None:
         super().__init__(row, data, files)
+        self.fields["release_notes"].initial = row.release_notes
         self.tensors: list[TensorSpec] = list(row.tensors.all())
         for number, tensor in enumerate(self.tensors):
             self.fields |= self._fields_of(number, tensor)
@@ -226,8 +225,9 @@ class TensorsQuestion(Question):
 
     def blame(self, problem: MarketplaceError) -> None:
         """`input.tensors.0.contentType` is `content_type_0`."""
-        prefix, _dot, _rest = (problem.path or "").removeprefix("input.tensors.").partition(".")
-        name = f"{field_at(problem.path or '')}_{prefix}"
+        name = field_at(problem.path or "")
+        number, dot, _rest = (problem.path or "").removeprefix("input.tensors.").partition(".")
+        name = f"{name}_{number}" if dot and number.isdigit() else name
         self.add_error(name if name in self.fields else None, problem.message)
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin
 from django.db import models
 from django.http import HttpRequest, HttpResponse
@@ -15,15 +16,16 @@ from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 
 from marketplace.access import Principal
-from marketplace.catalog.models import Direction, ModelVersion, ModelVersionStatus
-from marketplace.publishing import descriptions, releases
+from marketplace.catalog.models import ArtifactFormat, Direction, ModelVersion, ModelVersionStatus
+from marketplace.publishing import configuration, descriptions, releases
 from marketplace.publishing.descriptions import Description
 from marketplace.subscriptions.models import ModelSubscription
 
 from .controls import ControlledAdmin
-from .questions import CanaryQuestion, ShadowQuestion, SunsetQuestion, TensorsQuestion
+from .questions import CanaryQuestion, SettingsQuestion, ShadowQuestion, SunsetQuestion, TensorsQuestion
 from .reports import report_of
 from .site import principal_of, publisher_site
+from .steps import StepsQuestion, compose
 from .tables import TensorInline
 
 STATUS_COLOURS = {
@@ -41,20 +43,35 @@ class ModelVersionAdmin(ControlledAdmin):
     list_filter = ("status",)
     search_fields = ("model__name", "model__display_name", "sha256")
     ordering = ("-pk",)
-    fields = ("model", "number", "state", "format", "checksum", "size", "release_notes", "created_at", "released_at")
+    fields = (
+        "model",
+        "number",
+        "state",
+        "format",
+        "checksum",
+        "size",
+        "release_notes",
+        "instance_count",
+        "max_batch_size",
+        "response_cache",
+        "created_at",
+        "released_at",
+    )
     readonly_fields = ("state", "checksum", "size", "released_at")
     inlines = (TensorInline,)
     empty_state = gettext_lazy("A version is one artefact of a model, fixed for good. Upload one on its model's page.")
-    actions_detail = ("release", "promote", "canary", "shadow", "describe", "deprecate", "retire", "report")
     hints = {
         "release": gettext_lazy("It takes the live version's place, for everybody, once it is loaded and warm."),
         "promote": gettext_lazy("The canary takes the live version's place, for everybody, at once."),
         "canary": gettext_lazy("It answers a share of the tenants, always the same ones, and is charged as any call."),
         "shadow": gettext_lazy("It is asked what the live version is asked; the answers are compared, never charged."),
-        "describe": gettext_lazy("Say what its inputs and outputs mean: content types, labels and examples."),
+        "steps": gettext_lazy("A picture, a text or labels in the place of numbers: a new version, made of this one."),
+        "describe": gettext_lazy("What is new, and what its tensors mean: content types, labels, examples."),
+        "configure": gettext_lazy("How Triton runs it: instances and response cache. Nobody waits while it changes."),
         "deprecate": gettext_lazy("Its callers are told that it is to go, and when."),
         "retire": gettext_lazy("Nobody can call it any more, for good."),
     }
+    actions_detail = (*hints, "report")
     change_form_outer_before_template = "publish/version.html"
 
     def own(self, principal: Principal) -> models.QuerySet[ModelVersion]:
@@ -80,13 +97,14 @@ class ModelVersionAdmin(ControlledAdmin):
         return format_html_join(mark_safe("<wbr>"), "{}", parts)
 
     def offered(self, row: ModelVersion) -> set[str]:
+        around = {"steps"} if row.format == ArtifactFormat.ONNX else set()
         match row.status:
             case ModelVersionStatus.READY:
                 beside_live = {"canary", "shadow"} if row.model.live_version_id else set()
                 promotion = {"promote"} if row.model.canary_version_id == row.pk else set()
-                return {"release", "describe", "deprecate", "retire"} | beside_live | promotion
+                return {"release", "describe", "configure", "deprecate", "retire"} | around | beside_live | promotion
             case ModelVersionStatus.LIVE:
-                return {"describe", "deprecate"}
+                return {"describe", "configure", "deprecate"} | around
             case ModelVersionStatus.DRAFT | ModelVersionStatus.REJECTED:
                 return {"retire"}
         return set()
@@ -95,8 +113,7 @@ class ModelVersionAdmin(ControlledAdmin):
         return {
             "report": report_of(row),
             "state": self.shown_status(row),
-            # Whose model is a room above, which may not be imported here: the rows come by way of the relation.
-            "deployments": getattr(row, "deployments").order_by("endpoint"),  # noqa: B009
+            "deployments": _deployments(row),
             "pinned_by": ModelSubscription.objects.current()
             .filter(pinned_version=row)
             .select_related("tenant")
@@ -178,6 +195,21 @@ class ModelVersionAdmin(ControlledAdmin):
             done=_("The shadow's share is set."),
         )
 
+    @action(description=gettext_lazy("Add steps"), url_path="steps")
+    def steps(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self.asked(
+            request,
+            object_id,
+            question=StepsQuestion,
+            title=_("Make a new version"),
+            explanation=_(
+                "Callers send a picture or a text, and get labels, where this version takes and gives numbers. The "
+                "new version is checked like an upload, and released when you say so."
+            ),
+            act=lambda version, given: compose(principal_of(request), version, given),
+            done=_("The new version is being checked."),
+        )
+
     @action(description=gettext_lazy("Describe"), url_path="describe")
     def describe(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return self.asked(
@@ -187,10 +219,28 @@ class ModelVersionAdmin(ControlledAdmin):
             title=_("Save the descriptions"),
             explanation=_("None of it changes how the version answers: it says what its tensors mean to people."),
             act=lambda version, given: descriptions.describe(
-                principal_of(request), version_id=version.pk, tensors=_described(version, given)
+                principal_of(request),
+                version_id=version.pk,
+                tensors=_described(version, given),
+                release_notes=given["release_notes"],
             ),
             done=_("The descriptions are saved."),
             template="publish/tensors.html",
+        )
+
+    @action(description=gettext_lazy("Settings"), url_path="configure")
+    def configure(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self.asked(
+            request,
+            object_id,
+            question=SettingsQuestion,
+            title=_("Save the settings"),
+            explanation=_(
+                "Each server goes on answering as before until it has the version loaded like this. Merging of calls "
+                "is set by GraphQL's configureModelVersion, which tries it out on a server first."
+            ),
+            act=lambda version, given: configuration.configure(principal_of(request), version_id=version.pk, **given),
+            done=_("The settings are saved: each server loads it like this, and then takes it."),
         )
 
     @action(description=gettext_lazy("Deprecate"), url_path="deprecate")
@@ -216,6 +266,14 @@ class ModelVersionAdmin(ControlledAdmin):
             act=lambda version: releases.retire(principal_of(request), version_id=version.pk),
             done=_("The version is retired."),
         )
+
+
+def _deployments(version: ModelVersion) -> list[tuple[str, Any]]:
+    """Each with a name for its server, whose address is the operator's."""
+    servers = {url: f"triton-{number}" for number, url in enumerate(settings.TRITON_URLS, 1)}
+    # Whose model is in a room above, which may not be imported here: the rows come by way of the relation.
+    rows = getattr(version, "deployments").order_by("endpoint", "id")  # noqa: B009
+    return [(servers.get(row.endpoint, "triton-gone"), row) for row in rows]
 
 
 def _described(version: ModelVersion, given: dict[str, Any]) -> list[Description]:

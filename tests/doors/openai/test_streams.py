@@ -1,15 +1,18 @@
 """Text as it is written, by server-sent events: the same text, counted once, and charged for what was delivered."""
 
 import json
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
+from marketplace.catalog.models import ModelVersion
 from marketplace.metering.models import Hold
 from tests.doors.openai.conftest import AsyncClient, Client
 from tests.doors.openai.requests import error_of, post
@@ -38,6 +41,18 @@ def test_the_pieces_are_the_whole(client: Client, babbler: str) -> None:
     assert {chunk.object for chunk in chunks} == {"chat.completion.chunk"}
     assert len({(chunk.id, chunk.created, chunk.model, chunk.system_fingerprint) for chunk in chunks}) == 1
     assert all(chunk.usage is None for chunk in chunks)
+
+
+def test_it_begins_with_when_its_model_ends(site: Site, client: Client, babbler: str) -> None:
+    customer = site.customer(babbler, unit="TOKEN", max_tokens_per_call=100)
+    site.records(lambda: ModelVersion.objects.filter(model__name="babbler").update(deprecated_at=datetime.now(UTC)))
+    try:
+        options = {"model": babbler, "messages": HELLO, "temperature": 0, "max_tokens": 5, "stream": True}
+        answer = client(customer).chat.completions.with_raw_response.create(**options)  # type: ignore[call-overload]
+        assert re.fullmatch(r"@\d+", answer.headers["deprecation"])
+        list(answer.parse())
+    finally:
+        site.records(lambda: ModelVersion.objects.filter(model__name="babbler").update(deprecated_at=None))
 
 
 def test_a_text_comes_in_pieces_too(client: Client, babbler: str) -> None:

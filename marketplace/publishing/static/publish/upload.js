@@ -84,8 +84,6 @@
       sent: (bytes) => show(file, Math.min(offset + bytes, file.size)),
     });
     if (answer.status === 204) return Number(answer.getResponseHeader("Upload-Offset"));
-    // A conflict where nothing is missing: it is complete.
-    if (answer.status === 409 && offset === file.size) return offset;
     if (answer.status < 500 && ![409, 423, 429].includes(answer.status)) {
       let reason;
       try { reason = JSON.parse(answer.responseText).error; } catch { /* not from the marketplace */ }
@@ -103,14 +101,13 @@
       remember(upload);
       offset = 0;
     }
-    // With all bytes there an empty piece has the upload completed, when what should have done so was cut.
-    for (let failures = 0, whole = false; !whole;) {
+    for (let failures = 0; offset !== file.size;) {
       try {
         offset ??= await received(upload);
         if (offset === null) { forget(); throw new Refused(said(words.odd, 404)); }
+        if (offset === file.size) continue;
         show(file, offset);
         offset = await piece(upload, file, offset);
-        whole = offset === file.size;
         remember({ ...upload, received: offset });
         failures = 0;
       } catch (failure) {
@@ -146,6 +143,11 @@
       input.focus();
     }
   });
+
+  // Unfold looks for a text field of its own beside every file that is chosen, and fails where there is none.
+  addEventListener("change", (event) => {
+    if (event.target === input) event.stopImmediatePropagation();
+  }, true);
 
   // Back from the next page by the browser's button.
   addEventListener("pageshow", () => {
