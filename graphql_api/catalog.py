@@ -55,7 +55,7 @@ class TensorSpec:
     example_shape: list[BigInt] | None
 
 
-def _own_deployments(info: Info) -> "QuerySet[Deployment]":
+def _own_deployments(info: Info) -> "QuerySet[inference.Deployment]":
     return inference.Deployment.objects.visible_to(info.context.principal).order_by("endpoint", "id")
 
 
