@@ -5,13 +5,14 @@ from django.urls import path, re_path
 from django.views.decorators.cache import cache_control
 from django.views.i18n import JavaScriptCatalog
 
-from .views import Explore, Keys, Model, Publisher, Usage
+from .views import BecomePublisher, Explore, Keys, Model, Publisher, Usage
 
 urlpatterns = [
     path("", Explore.as_view(), name="explore"),
     path("models/<str:publisher>/<str:model>/", Model.as_view(), name="model"),
     path("publishers/<str:slug>/", Publisher.as_view(), name="publisher"),
     path("usage/", Usage.as_view(), name="usage"),
+    path("become-a-publisher/", BecomePublisher.as_view(), name="become_publisher"),
     path("keys/", Keys.as_view(), name="keys"),
     path(
         "jsi18n/",

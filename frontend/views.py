@@ -92,6 +92,8 @@ class Model(Page):
     subject = "model"
     forms = {
         "subscribe": Form("subscribe", fields("model", "plan"), done=_("Subscribed. The plan is active from now on.")),
+        "ask": Form("subscribe", fields("model", "plan", "message"), done=_("Asked. The publisher decides.")),
+        "withdraw": Form("withdraw_request", fields("modelSubscriptionRequest"), done=_("The request is withdrawn.")),
         "cancel": Form("cancel", fields("modelSubscription"), done=_("Cancelled. Calls are refused from now on.")),
         "generate": Form("generate", generation.asked),
     }
@@ -143,6 +145,12 @@ class Usage(Page):
 
     def variables(self) -> dict[str, Any]:
         return window(self.request.GET, ROWS) | {"subscriptionsAfter": self.request.GET.get("subscriptions") or None}
+
+
+class BecomePublisher(Page):
+    name = "become_publisher"
+    members_only = True
+    forms = {"apply": Form("become_publisher", fields("about", "website"), done=_("Asked. The operator decides."))}
 
 
 def new_key(posted: QueryDict) -> dict[str, Any]:

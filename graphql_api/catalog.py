@@ -21,15 +21,17 @@ from marketplace.tenants.models import Tenant
 
 from .cards import rendered
 from .checks import ModelVersionCheck, check_of
-from .connections import Connection, Order, Page, paginate, related
+from .connections import Connection, Order, Page, own, paginate, related
 from .context import Info
 from .nodes import ByPrimaryKey
+from .revenue import DESCRIPTION, Usage, model_usage, publisher_usage
 from .scalars import BigInt
 from .searching import NEWEST_FIRST, Facets, ModelFilter, ModelOrder, ModelSearch
 
 if TYPE_CHECKING:
     from .deployments import ModelVersionDeployment
     from .releases import ReleaseEvent, ShadowComparison
+    from .requests import ModelSubscriptionRequest
     from .subscriptions import ModelSubscription, Plan
 
 strawberry.enum(ModelTask)
@@ -55,7 +57,7 @@ class TensorSpec:
     example_shape: list[BigInt] | None
 
 
-def _own_deployments(info: Info) -> "QuerySet[Deployment]":
+def _own_deployments(info: Info) -> "QuerySet[inference.Deployment]":
     return inference.Deployment.objects.visible_to(info.context.principal).order_by("endpoint", "id")
 
 
@@ -139,12 +141,21 @@ def _publishers_own(description: str, **options: Any) -> Any:
     )
 
 
-_MODEL_KEY = OptimizerStore.with_hints(only=["model_id"])
+def _model_key() -> OptimizerStore:
+    """A new one for each query: the optimizer writes into it."""
+    store: OptimizerStore = OptimizerStore.with_hints(only=["model_id"])
+    return store
 
 
 def _viewer_subscriptions(info: Info) -> "QuerySet[subscriptions.ModelSubscription]":
     rows = subscriptions.ModelSubscription.objects.visible_to(info.context.principal).current()
-    return optimize(rows, info, store=_MODEL_KEY)
+    return optimize(rows, info, store=_model_key())
+
+
+def _viewer_requests(info: Info) -> "QuerySet[subscriptions.ModelSubscriptionRequest]":
+    """The latest for each model."""
+    rows = subscriptions.ModelSubscriptionRequest.objects.visible_to(info.context.principal)
+    return optimize(rows.order_by("model_id", "-id").distinct("model_id"), info, store=_model_key())
 
 
 def _plans_on_offer(info: Info) -> "QuerySet[subscriptions.Plan]":
@@ -203,6 +214,8 @@ class Model(ByPrimaryKey, relay.Node):
         description="Those the caller may see, newest first: a publisher its drafts, others what was released.",
     )
 
+    usage: Usage | None = strawberry_django.field(resolver=model_usage, only=["publisher_id"], description=DESCRIPTION)
+
     @strawberry_django.field(
         only=["name", "publisher__slug"], select_related=["publisher"], description="publisher/name, as in acme/digits."
     )
@@ -225,6 +238,30 @@ class Model(ByPrimaryKey, relay.Node):
     def plans(self: Any, info: Info) -> Any:
         known = getattr(self, "plans_on_offer", None)
         return _plans_on_offer(info).filter(model=self.pk) if known is None else known
+
+    @strawberry_django.field(
+        graphql_type=Annotated["ModelSubscriptionRequest", strawberry.lazy(".requests")] | None,
+        prefetch_related=[
+            lambda info: Prefetch(
+                "model_subscription_requests", queryset=_viewer_requests(info), to_attr="viewer_requests"
+            )
+        ],
+        description="What the caller's tenant has asked for last, and what the publisher says to it.",
+    )
+    def viewer_request(self: Any, info: Info) -> Any:
+        known = getattr(self, "viewer_requests", None)
+        if known is None:
+            return _viewer_requests(info).filter(model=self.pk)
+        return known[0] if known else None
+
+    subscription_requests = own(
+        Connection[Annotated["ModelSubscriptionRequest", strawberry.lazy(".requests")]],
+        NEWEST_FIRST,
+        lambda model, principal: subscriptions.ModelSubscriptionRequest.objects.of_publisher(principal).filter(
+            model=model.pk
+        ),
+        "Who asks, and who has asked, for a plan that is given on request, newest first. For the publisher alone.",
+    )
 
     @strawberry_django.field(
         graphql_type=Annotated["ModelSubscription", strawberry.lazy(".subscriptions")] | None,
@@ -267,6 +304,7 @@ class Publisher(ByPrimaryKey, relay.Node):
         visible=MLModel.objects.visible_to,
         description="Those the caller may see, newest first.",
     )
+    usage: Usage | None = strawberry_django.field(resolver=publisher_usage, description=DESCRIPTION)
 
 
 @strawberry.type

@@ -19,16 +19,11 @@ from marketplace.subscriptions.models import MeteredUnit
 from .catalog import Model, ModelVersion
 from .connections import Order
 from .context import Info
+from .money import Money
 from .nodes import ByPrimaryKey
 from .tensors import Tensor
 
 LATEST_FIRST = Order("latest", ("id",))
-
-
-@strawberry.type
-class Money:
-    amount: Decimal
-    currency: str = strawberry.field(description="ISO 4217.")
 
 
 @strawberry.type(description="At every instant: limit = settled + held + remaining.")

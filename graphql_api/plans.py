@@ -41,6 +41,10 @@ class UpdatePlanInput:
         default=strawberry.UNSET,
         description="Required of a plan by token: as many are set aside while a call runs.",
     )
+    requires_approval: bool | None = strawberry.field(
+        default=None,
+        description="Whether tenants ask for it and the publisher decides; not a term, so it holds at once.",
+    )
 
 
 @strawberry.input
@@ -137,6 +141,8 @@ def _terms(input: UpdatePlanInput) -> plans.Terms:
         terms["burst"] = input.burst
     if input.unit is not None:
         terms["unit"] = input.unit
+    if input.requires_approval is not None:
+        terms["requires_approval"] = input.requires_approval
     if input.max_concurrency is not strawberry.UNSET:
         terms["max_concurrency"] = input.max_concurrency
     if input.max_tokens_per_call is not strawberry.UNSET:

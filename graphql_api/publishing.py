@@ -58,6 +58,9 @@ class CreatePlanInput:
     max_tokens_per_call: int | None = strawberry.field(
         default=None, description="Required of a plan by token: as many are set aside while a call runs."
     )
+    requires_approval: bool = strawberry.field(
+        default=False, description="Tenants ask for it, and the publisher decides."
+    )
 
 
 @strawberry.input
@@ -150,6 +153,7 @@ class PublishingMutation:
             unit=input.unit,
             max_concurrency=input.max_concurrency,
             max_tokens_per_call=input.max_tokens_per_call,
+            requires_approval=input.requires_approval,
         )
         return CreatePlanPayload(row=subscriptions.Plan.objects.filter(pk=plan.pk))
 

@@ -33,7 +33,10 @@ from .nodes import parse_global_id
 from .plans import PlansMutation
 from .publishing import PublishingMutation
 from .releases import ReleasesMutation
+from .requests import ModelSubscriptionRequest, RequestsMutation
+from .reviews import ReviewsMutation
 from .scalars import SCALARS
+from .sharing import SharingMutation
 from .subscriptions import ModelSubscription, Plan, SubscriptionsMutation
 from .tenants import ApiKey, Tenant, TenantsMutation, TenantsQuery, User
 from .uploads import ArtifactUpload, UploadsMutation
@@ -50,6 +53,10 @@ NODES: dict[str, tuple[type, Rows]] = {
     "ModelVersion": (ModelVersion, catalog.ModelVersion.objects.visible_to),
     "Plan": (Plan, subscriptions.Plan.objects.visible_to),
     "ModelSubscription": (ModelSubscription, subscriptions.ModelSubscription.objects.visible_to),
+    "ModelSubscriptionRequest": (
+        ModelSubscriptionRequest,
+        subscriptions.ModelSubscriptionRequest.objects.visible_to_either,
+    ),
     "Invocation": (Invocation, metering.Hold.objects.visible_to),
     "ArtifactUpload": (ArtifactUpload, publishing.Upload.objects.visible_to),
 }
@@ -93,6 +100,9 @@ class Mutation(
     BudgetsMutation,
     PublishingMutation,
     PlansMutation,
+    RequestsMutation,
+    ReviewsMutation,
+    SharingMutation,
     ReleasesMutation,
     UploadsMutation,
     DescriptionsMutation,

@@ -18,16 +18,13 @@ from .catalog import Model, ModelVersion
 from .connections import Order
 from .context import Info
 from .errors import Problem
-from .metering import Money, Quota
+from .metering import Quota
+from .money import Money
 from .mutation import expected_failures
 from .nodes import ByPrimaryKey, primary_key
+from .requests import ModelSubscriptionRequest, rows_of
 
 strawberry.enum(ModelSubscriptionStatus)
-strawberry.enum(
-    MeteredUnit,
-    description="What one unit is: a call, an element of its input tensors (all together), a second that the model "
-    "took, or a token as the model counts them in its output token_count.",
-)
 
 NEWEST_CONTRACT_FIRST = Order("subscribed", ("created_at", "id"))
 
@@ -36,6 +33,7 @@ NEWEST_CONTRACT_FIRST = Order("subscribed", ("created_at", "id"))
 class Plan(ByPrimaryKey, relay.Node):
     name: str
     unit: MeteredUnit
+    requires_approval: bool = strawberry_django.field(description="Tenants ask for it, and its publisher decides.")
     included_units: Decimal = strawberry_django.field(description="Per period.")
     requests_per_second: int
     burst: int
@@ -150,6 +148,9 @@ class ModelSubscription(ByPrimaryKey, relay.Node):
 class SubscribeToModelInput:
     model: str = strawberry.field(description="publisher/name")
     plan: strawberry.ID
+    message: str = strawberry.field(
+        default="", description="To the publisher, with a plan that is given on request: at most 2,000 characters."
+    )
 
 
 @strawberry.input
@@ -169,7 +170,14 @@ class _ModelSubscriptionPayload:
 
 @strawberry.type
 class SubscribeToModelPayload(_ModelSubscriptionPayload):
-    pass
+    request_row: strawberry.Private["QuerySet[subscriptions.ModelSubscriptionRequest] | None"] = None
+
+    @strawberry_django.field(
+        graphql_type=ModelSubscriptionRequest | None,
+        description="Instead of a subscription, when the plan is given on request: its publisher decides.",
+    )
+    def model_subscription_request(self) -> "QuerySet[subscriptions.ModelSubscriptionRequest] | None":
+        return self.request_row
 
 
 @strawberry.type
@@ -183,12 +191,19 @@ def _row(subscription: subscriptions.ModelSubscription) -> "QuerySet[subscriptio
 
 @strawberry.type
 class SubscriptionsMutation:
-    @strawberry.mutation(description="On a model that the tenant has a subscription to, a change of plan.")
+    @strawberry.mutation(
+        description="On a model that the tenant has a subscription to, a change of plan. A plan that is given on "
+        "request is asked for; asking again changes the request."
+    )
     @expected_failures(SubscribeToModelPayload)
     def subscribe_to_model(self, info: Info, input: SubscribeToModelInput) -> SubscribeToModelPayload:
         plan_id = primary_key(input.plan, "Plan", path="input.plan")
-        subscription = actions.subscribe(info.context.principal, model_ref=input.model, plan_id=plan_id)
-        return SubscribeToModelPayload(row=_row(subscription))
+        made = actions.subscribe_or_ask(
+            info.context.principal, model_ref=input.model, plan_id=plan_id, message=input.message
+        )
+        if isinstance(made, subscriptions.ModelSubscriptionRequest):
+            return SubscribeToModelPayload(request_row=rows_of(made))
+        return SubscribeToModelPayload(row=_row(made))
 
     @strawberry.mutation(description="Calls are refused from the next one on.")
     @expected_failures(CancelModelSubscriptionPayload)

@@ -25,6 +25,8 @@ from .errors import Problem
 from .metering import LATEST_FIRST, Budget, Invocation
 from .mutation import expected_failures
 from .nodes import ByPrimaryKey, primary_key
+from .requests import NEWEST_REQUEST_FIRST, ModelSubscriptionRequest
+from .reviews import PublisherApplication
 from .subscriptions import NEWEST_CONTRACT_FIRST, ModelSubscription
 
 strawberry.enum(TenantRole)
@@ -66,6 +68,12 @@ class Tenant(ByPrimaryKey, relay.Node):
         lambda tenant, principal: _own(subscriptions.ModelSubscription.objects, tenant, principal),
         "Cancelled ones as well, newest first.",
     )
+    model_subscription_requests = own(
+        Connection[ModelSubscriptionRequest],
+        NEWEST_REQUEST_FIRST,
+        lambda tenant, principal: _own(subscriptions.ModelSubscriptionRequest.objects, tenant, principal),
+        "For plans that are given on request: decided ones as well, newest first.",
+    )
     api_keys = own(
         Connection[ApiKey],
         NEWEST_KEY_FIRST,
@@ -78,6 +86,13 @@ class Tenant(ByPrimaryKey, relay.Node):
         lambda tenant, principal: _own(metering.Hold.objects, tenant, principal),
         "Latest first.",
     )
+
+    @strawberry_django.field(
+        graphql_type=PublisherApplication | None,
+        description="The last one, and what the operator says to it; null when the tenant never asked.",
+    )
+    def publisher_application(self: Any, info: Info) -> "QuerySet[accounts.PublisherApplication]":
+        return _own(accounts.PublisherApplication.objects.order_by("-id"), self, info.context.principal)
 
     @strawberry_django.field(
         graphql_type=list[Budget],

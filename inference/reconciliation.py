@@ -32,22 +32,12 @@ from marketplace.metering.models import HoldState
 from . import gateway
 from .models import Deployment, ShadowComparison, TritonCounter, UsageReconciliation, Watermark
 from .names import version_of
+from .watermarks import closed_until
 
 log = logging.getLogger(__name__)
 
 ADVISORY_LOCK = 0x75736167  # "usag": any number that nothing else locks
 JOB = "usage"
-
-# Until when every hold that has finished can be seen. A transaction that finishes holds locks their table before it
-# takes the time; so it began before that time, and either shows among the locks or has ended. The moment asked with
-# is before the locks are looked at.
-_CLOSED = """
-SELECT least(%(moment)s, min(a.xact_start))
-  FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
- WHERE l.relation = 'metering_hold'::regclass
-   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-   AND l.mode IN ('RowShareLock', 'RowExclusiveLock')
-"""
 
 # What has finished since the last time, and what is open: unfinished, or finished after the last moment to be counted.
 # A refund finishes a hold a second time: its charge may have been counted before.
@@ -108,8 +98,7 @@ async def _ask(endpoints: Iterable[str]) -> Answers:
 
 def _compare(cursor: Any, moment: datetime, answers: Answers) -> dict[UUID, int]:
     """Brings the records up to `moment`, after which `answers` were asked for. The drifts that are to be logged."""
-    cursor.execute(_CLOSED, {"moment": moment})
-    (until,) = cursor.fetchone()
+    until = closed_until(cursor, moment)
     watermark = Watermark.objects.filter(job=JOB).first() or Watermark(job=JOB, since=until, reached=until)
     after, until = watermark.reached, max(until, watermark.reached)
     holds = _count_holds(cursor, watermark.since, after, until)

@@ -1,5 +1,6 @@
 """What the worker does: check uploads, keep Triton as desired, give back what nobody settled, say that it lives."""
 
+import logging
 from uuid import UUID
 
 from celery import shared_task
@@ -8,8 +9,10 @@ from django.utils import timezone
 
 from marketplace.metering.models import StoredAnswer
 
-from . import checking, deployment, reconciliation
+from . import checking, deployment, reconciliation, usage
 from .models import Heartbeat
+
+log = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 1000
 
@@ -33,6 +36,18 @@ def check_waiting() -> None:
 @shared_task  # type: ignore[untyped-decorator]
 def reconcile_usage() -> None:
     reconciliation.reconcile()
+
+
+@shared_task  # type: ignore[untyped-decorator]
+def count_usage() -> None:
+    usage.count()
+
+
+@shared_task  # type: ignore[untyped-decorator]
+def check_usage() -> None:
+    """Says at ERROR where publishers' figures and the ledger are not the same."""
+    for difference in usage.differences():
+        log.error("%s", difference)
 
 
 @shared_task  # type: ignore[untyped-decorator]

@@ -10,12 +10,11 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from marketplace.errors import NotFound, PermissionDenied, TakenDown, ValidationProblem
+from marketplace.errors import NotFound, PermissionDenied, TakenDown
 from marketplace.tenants.models import User
+from marketplace.texts import checked_text
 
 from .models import MLModel, ReleaseEvent, ReleaseEventKind
-
-MAX_REASON = 2000
 
 
 @transaction.atomic
@@ -25,13 +24,9 @@ def take_down(staff: User, *, model_id: UUID, reason: str) -> MLModel:
     A release under way is called off. Taking down twice changes the reason.
     """
     model = _model(staff, model_id)
-    reason = reason.strip()
-    if not reason:
-        raise ValidationProblem(_("Say why: the publisher and the subscribers read it."), path="input.reason")
-    if len(reason) > MAX_REASON or "\x00" in reason:
-        raise ValidationProblem(
-            _("A reason has at most %(most)d printable characters.") % {"most": MAX_REASON}, path="input.reason"
-        )
+    reason = checked_text(
+        reason, path="input.reason", required=_("Say why: the publisher and the subscribers read it.")
+    )
     if model.taken_down_at is not None and model.takedown_reason == reason:
         return model
     model.taken_down_at = model.taken_down_at or timezone.now()

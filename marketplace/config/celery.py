@@ -18,6 +18,8 @@ EVERY_SECONDS = {
     "inference.tasks.release_expired_holds": 5.0,
     "inference.tasks.forget_expired_answers": 600.0,
     "inference.tasks.reconcile_usage": 60.0,
+    "inference.tasks.count_usage": 60.0,
+    "inference.tasks.check_usage": 3600.0,
     "marketplace.metering.tasks.check_ledger": 300.0,
     "marketplace.publishing.tasks.sweep_uploads": 60.0,
     "marketplace.metering.tasks.move_contracts": 60.0,

@@ -147,6 +147,11 @@ def _refusal(outcome: str, terms: Sequence[Any]) -> MarketplaceError:
                 _("Your tenant has no active subscription to this model: subscribe to one of its plans first."),
                 path="input.model",
             )
+        case "awaits_approval":
+            return SubscriptionRequired(
+                _("Your tenant has asked for a subscription to this model: its publisher has not decided yet."),
+                path="input.model",
+            )
         case "suspended":
             return SubscriptionRequired(
                 _("Your subscription to this model is suspended: its publisher has withdrawn the access."),

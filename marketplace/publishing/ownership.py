@@ -18,7 +18,10 @@ def require_publisher(principal: Principal) -> None:
     principal.require(Permission.PUBLISH)
     if not principal.is_publisher:
         raise PermissionDenied(
-            _("Your tenant does not publish models yet. Ask the operator of this marketplace to make it a publisher.")
+            _(
+                "Your tenant does not publish models yet. One of its owners or administrators asks for it, by "
+                "becomePublisher or at /become-a-publisher/, and the operator decides."
+            )
         )
 
 

@@ -42,6 +42,7 @@ def create_plan(
     unit: str = MeteredUnit.CALL,
     max_concurrency: int | None = None,
     max_tokens_per_call: int | None = None,
+    requires_approval: bool = False,
 ) -> Plan:
     """On offer at once. `price` per month and `overage_price` per `unit` are in `currency` (ISO 4217)."""
     model = own_model(principal, MLModel.objects.by_ref(model_ref))
@@ -57,6 +58,7 @@ def create_plan(
         unit=unit,
         max_concurrency=max_concurrency,
         max_tokens_per_call=max_tokens_per_call,
+        requires_approval=requires_approval,
         position=model.plans.filter(successor=None).count(),
     )
     _check(plan)
@@ -77,23 +79,25 @@ class Terms(TypedDict, total=False):
     unit: str
     max_concurrency: int | None
     max_tokens_per_call: int | None
+    requires_approval: bool
 
 
 @transaction.atomic
 def update_plan(principal: Principal, *, plan_id: UUID, **terms: Unpack[Terms]) -> Plan:
     """The plan with these terms, and those that are not named as they are: a row of its own when they are others.
 
+    The name, and whether tenants have to ask for it, are no terms: they change for everybody at once.
     Who subscribes from now on has them at once. Who is on the plan already keeps the terms that it has until its period
     ends, and is told before.
     """
     plan = _latest(principal, plan_id)
-    changed = Plan(**{"name": plan.name, **plan.terms, **terms})
+    changed = Plan(**{"name": plan.name, "requires_approval": plan.requires_approval, **plan.terms, **terms})
     changed.name = changed.name.strip()
     _check(changed)
     if changed.terms != plan.terms:
         return _succeed(plan, changed)
-    plan.name = changed.name
-    save(plan, taken=_TAKEN, path="input.name", fields=["name"])
+    plan.name, plan.requires_approval = changed.name, changed.requires_approval
+    save(plan, taken=_TAKEN, path="input.name", fields=["name", "requires_approval"])
     return plan
 
 
@@ -107,7 +111,7 @@ def take_back_plan(principal: Principal, *, plan_id: UUID) -> Plan:
     before = Plan.objects.filter(successor=plan).first()
     if before is None:
         raise ValidationProblem(_("The terms of this plan have never changed."), path="input.plan")
-    return _succeed(plan, Plan(name=before.name, **before.terms))
+    return _succeed(plan, Plan(name=before.name, requires_approval=plan.requires_approval, **before.terms))
 
 
 @transaction.atomic

@@ -4,7 +4,7 @@ from django.contrib import admin
 
 from marketplace.console import ReadOnlyAdmin
 
-from .models import ModelSubscription, Plan
+from .models import ModelSubscription, ModelSubscriptionRequest, Plan
 
 
 @admin.register(Plan)
@@ -17,7 +17,7 @@ class PlanAdmin(ReadOnlyAdmin):
     list_select_related = ("model",)
     search_fields = ("name", "model__name")
     ordering = ("-pk",)
-    readonly_fields = ("hidden_at",)
+    readonly_fields = ("hidden_at", "successor", "successor_from")
 
 
 @admin.register(ModelSubscription)
@@ -28,3 +28,13 @@ class ModelSubscriptionAdmin(ReadOnlyAdmin):
     search_fields = ("tenant__slug", "model__name")
     ordering = ("-pk",)
     readonly_fields = ("created_at", "cancelled_at")
+
+
+@admin.register(ModelSubscriptionRequest)
+class ModelSubscriptionRequestAdmin(ReadOnlyAdmin):
+    list_display = ("tenant", "model", "plan", "status", "created_at", "decided_at")
+    list_filter = ("status",)
+    list_select_related = ("tenant", "model", "plan")
+    search_fields = ("tenant__slug", "model__name")
+    ordering = ("-pk",)
+    readonly_fields = ("status", "created_at", "decided_at")

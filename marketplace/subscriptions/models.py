@@ -14,6 +14,7 @@ from marketplace.access import Principal
 from marketplace.catalog.models import MLModel
 from marketplace.catalog.queries import visible_models
 from marketplace.tenants.models import Tenant
+from marketplace.texts import MAX_TEXT
 
 MAX_UNITS = Decimal("1e15")
 # The output by which a model says how many tokens a call took: integers, one for each text or all in one.
@@ -123,6 +124,11 @@ class Plan(models.Model):
         validators=[MinValueValidator(1)],
         help_text=_("For plans by token: as many are set aside while a call runs, and no call is charged more."),
     )
+    requires_approval = models.BooleanField(
+        _("on request"),
+        default=False,
+        help_text=_("Tenants ask for it, and you decide. Who is on it already is not asked again."),
+    )
     position = models.PositiveSmallIntegerField(_("position"), default=0)
     hidden_at = models.DateTimeField(_("hidden"), null=True, blank=True, editable=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
@@ -218,3 +224,93 @@ class ModelSubscription(models.Model):
 
     def __str__(self) -> str:
         return f"{self.tenant} · {self.model} · {self.plan}"
+
+
+class RequestStatus(models.TextChoices):
+    PENDING = "PENDING", _("Waiting")
+    APPROVED = "APPROVED", _("Approved")
+    DECLINED = "DECLINED", _("Declined")
+    WITHDRAWN = "WITHDRAWN", _("Withdrawn")
+
+
+class ModelSubscriptionRequestQuerySet(models.QuerySet["ModelSubscriptionRequest"]):
+    def visible_to(self, principal: Principal) -> "ModelSubscriptionRequestQuerySet":
+        """What the tenant has asked for. The publisher sees who asks through `of_publisher`."""
+        return self.filter(tenant_id=principal.tenant_id) if principal.tenant_id else self.none()
+
+    def of_publisher(self, principal: Principal) -> "ModelSubscriptionRequestQuerySet":
+        return self.filter(model__publisher_id=principal.tenant_id) if principal.tenant_id else self.none()
+
+    def visible_to_either(self, principal: Principal) -> "ModelSubscriptionRequestQuerySet":
+        return self.visible_to(principal) | self.of_publisher(principal)
+
+    def pending(self) -> "ModelSubscriptionRequestQuerySet":
+        return self.filter(status=RequestStatus.PENDING)
+
+
+class ModelSubscriptionRequest(models.Model):
+    """A tenant's wish for a plan that its publisher gives on request. At most one of a tenant waits for each model."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid7, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="model_subscription_requests")
+    model = models.ForeignKey(MLModel, on_delete=models.CASCADE, related_name="model_subscription_requests")
+    plan = models.ForeignKey(Plan, on_delete=models.RESTRICT, related_name="model_subscription_requests")
+    status = models.CharField(
+        _("status"), max_length=9, choices=RequestStatus.choices, default=RequestStatus.PENDING, editable=False
+    )
+    message = models.TextField(_("message"), blank=True, max_length=MAX_TEXT)
+    # The publisher's, for the tenant to read.
+    reason = models.TextField(_("reason"), blank=True, max_length=MAX_TEXT)
+    created_at = models.DateTimeField(_("asked"), default=timezone.now, editable=False)
+    decided_at = models.DateTimeField(_("decided"), null=True, editable=False)
+
+    objects = ModelSubscriptionRequestQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("subscription request")
+        verbose_name_plural = _("subscription requests")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "model"], condition=Q(status="PENDING"), name="one_request_waits_per_tenant_and_model"
+            )
+        ]
+        indexes = [
+            models.Index(fields=["tenant", "-id"], name="request_by_tenant"),
+            models.Index(fields=["model", "-id"], name="request_by_model"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.tenant} · {self.model} · {self.plan}"
+
+
+class DailyUsage(models.Model):
+    """What a tenant's calls of a model on one plan came to on one day, UTC: the sum of the ledger's publisher entries.
+
+    Counted on from the ledger (inference/usage.py), so a minute or two behind it; a refund counts on its own day.
+    `plan` is null for a publisher's calls of its own models.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    model = models.ForeignKey(MLModel, on_delete=models.CASCADE, related_name="daily_usage", db_index=False)
+    plan = models.ForeignKey(Plan, on_delete=models.CASCADE, null=True, related_name="+", db_index=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", db_index=False)
+    day = models.DateField(_("day (UTC)"))
+    currency = models.CharField(_("currency"), max_length=3)
+    calls = models.BigIntegerField(_("calls"))
+    units = models.DecimalField(_("units"), **UNITS)
+    # For what went past the included units.
+    amount = models.DecimalField(_("revenue"), **MONEY)
+
+    class Meta:
+        verbose_name = _("daily usage")
+        verbose_name_plural = _("usage and revenue")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["model", "day", "tenant", "plan", "currency"],
+                nulls_distinct=False,
+                name="one_usage_per_model_day_tenant_and_plan",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.day}: {self.model}, {self.tenant}"

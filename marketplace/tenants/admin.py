@@ -1,22 +1,24 @@
 """Tenants, people and keys, for the operator."""
 
-from typing import Any
+from typing import Any, cast
 
 from allauth.account.models import EmailAddress
 from django import forms
 from django.contrib import admin
 from django.contrib.auth.models import Group
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 from unfold.admin import TabularInline
+from unfold.decorators import action
 
 from marketplace.console import ConsoleAdmin, ReadOnlyAdmin
 
+from . import applications
 from .actions import found_tenant
-from .models import ApiKey, Membership, Tenant, User
+from .models import ApiKey, ApplicationStatus, Membership, PublisherApplication, Tenant, User
 
 # Groups carry grants between tenants, and addresses belong to who signs in: neither is edited by hand.
 admin.site.unregister([Group, EmailAddress])
@@ -50,6 +52,52 @@ class TenantAdmin(ConsoleAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Tenant | None = None) -> bool:
         return False
+
+
+@admin.register(PublisherApplication)
+class PublisherApplicationAdmin(ReadOnlyAdmin):
+    list_display = ("tenant", "status", "website", "created_at", "decided_at", "decided_by")
+    list_filter = ("status",)
+    list_select_related = ("tenant", "decided_by")
+    search_fields = ("tenant__slug", "tenant__name")
+    fields = (
+        *("tenant", "status", "about", "website", "applied_by", "created_at"),
+        *("reason", "decided_by", "decided_at"),
+    )
+    readonly_fields = fields
+    ordering = ("-pk",)
+    actions_detail = ("approve", "decline")
+
+    @action(description=_("Approve"), url_path="approve", icon="check", permissions=["review"])
+    def approve(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self.decided(
+            request,
+            object_id,
+            question=gettext("Approve? The tenant's members publish models from now on."),
+            act=lambda row, _reason: applications.approve(cast(User, request.user), application_id=row.pk),
+            done=gettext("The tenant is a publisher."),
+        )
+
+    @action(description=_("Decline"), url_path="decline", icon="close", permissions=["review"])
+    def decline(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self.decided(
+            request,
+            object_id,
+            question=gettext("Decline? The tenant may ask again."),
+            reason=gettext("Why: the tenant reads it."),
+            act=lambda row, reason: applications.decline(
+                cast(User, request.user), application_id=row.pk, reason=reason
+            ),
+            done=gettext("The application is declined."),
+        )
+
+    def has_review_permission(self, request: HttpRequest, object_id: object = None) -> bool:
+        return request.user.has_perm("tenants.change_tenant")
+
+    def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[Any]:
+        application = self.get_object(request, object_id)
+        waits = application is not None and application.status == ApplicationStatus.PENDING
+        return super().get_actions_detail(request, object_id) if waits else []
 
 
 @admin.register(User)

@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from marketplace.access import Principal, TenantRole
+from marketplace.texts import MAX_TEXT
 
 slug_validator = RegexValidator(
     r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$",
@@ -79,6 +80,49 @@ class Tenant(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class PublisherApplicationQuerySet(models.QuerySet["PublisherApplication"]):
+    def visible_to(self, principal: Principal) -> "PublisherApplicationQuerySet":
+        return self.filter(tenant_id=principal.tenant_id) if principal.tenant_id else self.none()
+
+
+class ApplicationStatus(models.TextChoices):
+    PENDING = "PENDING", _("Waiting")
+    APPROVED = "APPROVED", _("Approved")
+    DECLINED = "DECLINED", _("Declined")
+
+
+class PublisherApplication(models.Model):
+    """A tenant's wish to publish models, which the operator reviews. At most one of a tenant waits."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid7, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="publisher_applications")
+    status = models.CharField(
+        _("status"), max_length=8, choices=ApplicationStatus.choices, default=ApplicationStatus.PENDING, editable=False
+    )
+    about = models.TextField(_("about"), max_length=MAX_TEXT)
+    website = models.URLField(_("website"), blank=True)
+    # The operator's, for the tenant to read.
+    reason = models.TextField(_("reason"), blank=True, max_length=MAX_TEXT, editable=False)
+    applied_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, editable=False, related_name="+")
+    decided_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, editable=False, related_name="+")
+    created_at = models.DateTimeField(_("asked"), default=timezone.now, editable=False)
+    decided_at = models.DateTimeField(_("decided"), null=True, editable=False)
+
+    objects = PublisherApplicationQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("publisher application")
+        verbose_name_plural = _("publisher applications")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant"], condition=models.Q(status="PENDING"), name="one_application_waits_per_tenant"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return str(self.tenant)
 
 
 class MembershipQuerySet(models.QuerySet["Membership"]):

@@ -37,6 +37,7 @@ TABLE: dict[str, list[tuple[Address, tuple[int, int, int, int, int]]]] = {
         (address("publisher", slug="missing"), NOBODY),
     ],
     "usage": [(address("usage"), MEMBERS)],
+    "become_publisher": [(address("become_publisher"), MEMBERS)],
     "keys": [(address("keys"), MEMBERS)],
     "javascript_catalog": [(address("javascript_catalog"), EVERYBODY)],
     "account_login": [(address("account_login"), NEWCOMERS)],

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from graphql_api.nodes import global_id
 from marketplace.access import TenantRole
 from marketplace.metering.models import Quota
-from marketplace.subscriptions.models import ModelSubscription
+from marketplace.subscriptions.models import ModelSubscription, ModelSubscriptionRequest
 from tests import factories
 from tests.frontend.conftest import Marketplace, words
 
@@ -249,3 +250,23 @@ def test_the_playground_knows_the_signature(marketplace: Marketplace) -> None:
 def test_a_publisher_sees_its_drafts_and_others_do_not(marketplace: Marketplace) -> None:
     assert "v2 Draft" in words(marketplace.publisher.client.get(URL))
     assert "v2" not in words(marketplace.owner.client.get(URL))
+
+
+def test_a_plan_on_request_is_asked_for_and_the_page_says_how_it_stands(marketplace: Marketplace) -> None:
+    plan = factories.plan(marketplace.model, name="Lab", requires_approval=True)
+    browser, page = marketplace.owner.client, "/models/openlab/digits/"
+    assert "Ask for Lab" in words(browser.get(page))
+
+    sent = {"form": "ask", "model": "openlab/digits", "plan": global_id("Plan", plan.pk), "message": "A <b>scan</b>."}
+    said = words(browser.post(page, sent, follow=True))
+    assert "Asked. The publisher decides." in said
+    assert "You have asked for Lab. Its publisher has not decided yet" in said
+    request = ModelSubscriptionRequest.objects.get(message="A <b>scan</b>.")
+
+    browser.post(
+        page, {"form": "withdraw", "modelSubscriptionRequest": global_id("ModelSubscriptionRequest", request.pk)}
+    )
+    assert "Your request" not in words(browser.get(page))
+
+    ModelSubscriptionRequest.objects.filter(pk=request.pk).update(status="DECLINED", reason="Not for scanners.")
+    assert "declined your request for Lab: Not for scanners." in words(browser.get(page))

@@ -1,6 +1,8 @@
 """A small marketplace: openlab publishes, acme has subscribed, globex has not."""
 
 from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -10,7 +12,8 @@ from inference.models import Deployment
 from marketplace.access import TenantRole
 from marketplace.catalog.models import Visibility
 from marketplace.metering.models import Budget
-from marketplace.tenants.models import ApiKey
+from marketplace.subscriptions.models import DailyUsage, ModelSubscriptionRequest
+from marketplace.tenants.models import ApiKey, PublisherApplication
 from tests import factories
 from tests.graphql_api.caller import Caller
 
@@ -42,6 +45,14 @@ class Marketplace:
         self.secret_plan = factories.plan(self.secret)
         factories.grant(self.secret, self.acme)
         self.subscription = factories.subscription(self.acme, self.plan)
+        self.request = ModelSubscriptionRequest.objects.create(
+            tenant=self.acme, model=self.secret, plan=self.secret_plan, message="For our scanner."
+        )
+        DailyUsage.objects.create(
+            **{"model": self.model, "plan": self.plan, "tenant": self.acme, "day": date(2026, 3, 2)},
+            **{"currency": "USD", "calls": 3, "units": 3, "amount": Decimal("0.25")},
+        )
+        PublisherApplication.objects.create(tenant=self.acme, about="We make scanners.")
         self.invocation = factories.hold(self.acme, self.version)
         self.upload = factories.upload(self.openlab)
         self.key = factories.api_key_row(self.acme, name="production")

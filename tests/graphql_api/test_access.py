@@ -85,6 +85,9 @@ NODES: dict[str, Row] = {
     "Plan": Row(NODE, EVERYBODY, ids("Plan", "plan")),
     "private Plan": Row(NODE, (SEES, SEES, NOTHING, SEES, NOTHING), ids("Plan", "secret_plan")),
     "ModelSubscription": Row(NODE, OWN_TENANT, ids("ModelSubscription", "subscription")),
+    "ModelSubscriptionRequest": Row(
+        NODE, (SEES, SEES, NOTHING, SEES, NOTHING), ids("ModelSubscriptionRequest", "request")
+    ),
     "Invocation": Row(NODE, OWN_TENANT, ids("Invocation", "invocation")),
     "ArtifactUpload": Row(NODE, (NOTHING, NOTHING, NOTHING, SEES, NOTHING), ids("ArtifactUpload", "upload")),
 }
@@ -129,6 +132,33 @@ MUTATIONS: dict[str, Row] = {
         (SEES, DENIED, NOT_FOUND, NOT_FOUND, SIGN_IN),
         ids("ModelSubscription", "subscription"),
     ),
+    "withdrawModelSubscriptionRequest": Row(
+        """mutation ($id: ID!) {
+          withdrawModelSubscriptionRequest(input: {modelSubscriptionRequest: $id}) {
+            modelSubscriptionRequest { id } errors { code }
+          }
+        }""",
+        (SEES, DENIED, NOT_FOUND, NOT_FOUND, SIGN_IN),
+        ids("ModelSubscriptionRequest", "request"),
+    ),
+    "approveModelSubscriptionRequest": Row(
+        """mutation ($id: ID!) {
+          approveModelSubscriptionRequest(input: {modelSubscriptionRequest: $id}) {
+            modelSubscriptionRequest { id } errors { code }
+          }
+        }""",
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
+        ids("ModelSubscriptionRequest", "request"),
+    ),
+    "declineModelSubscriptionRequest": Row(
+        """mutation ($id: ID!) {
+          declineModelSubscriptionRequest(input: {modelSubscriptionRequest: $id, reason: "No."}) {
+            modelSubscriptionRequest { id } errors { code }
+          }
+        }""",
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
+        ids("ModelSubscriptionRequest", "request"),
+    ),
     "createApiKey": Row(
         'mutation { createApiKey(input: {name: "ci"}) { apiKey { id } errors { code } } }',
         (SEES, DENIED, SEES, SEES, SIGN_IN),
@@ -164,6 +194,22 @@ MUTATIONS: dict[str, Row] = {
         "mutation ($id: ID!) { actForTenant(input: {tenant: $id}) { viewer { role } errors { code } } }",
         (SEES, SEES, NOT_FOUND, NOT_FOUND, SIGN_IN),
         ids("Tenant", "acme"),
+    ),
+    "becomePublisher": Row(
+        'mutation { becomePublisher(input: {about: "Scanners."}) { publisherApplication { status } errors { code } } }',
+        (SEES, DENIED, SEES, INVALID, SIGN_IN),
+    ),
+    "shareModel": Row(
+        """mutation {
+          shareModel(input: {model: "openlab/secret", tenant: "globex"}) { model { id } errors { code } }
+        }""",
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
+    ),
+    "unshareModel": Row(
+        """mutation {
+          unshareModel(input: {model: "openlab/secret", tenant: "acme"}) { model { id } errors { code } }
+        }""",
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
     ),
     "createModel": Row(
         """mutation {
@@ -313,6 +359,9 @@ LINKS: dict[str, Row] = {
     "Tenant.apiKeys": Row(VIEWER % "apiKeys", OWN_TENANT),
     "Tenant.invocations": Row(VIEWER % "invocations", OWN_TENANT),
     "Tenant.spendingCaps": Row("{ viewer { tenant { spendingCaps { amount { amount } } } } }", OWN_TENANT),
+    "Tenant.publisherApplication": Row(
+        "{ viewer { tenant { publisherApplication { status } } } }", (SEES, SEES, NOTHING, NOTHING, NOTHING)
+    ),
     "ApiKey.budgets": Row(
         "query ($id: ID!) { node(id: $id) { ... on ApiKey { budgets { amount { amount } } } } }",
         OWN_TENANT,
@@ -345,6 +394,44 @@ LINKS: dict[str, Row] = {
         ids("ModelVersion", "version"),
     ),
     "Model.publisher": Row('{ model(ref: "openlab/digits") { publisher { id } } }', EVERYBODY),
+    "Model.usage": Row(
+        """{ model(ref: "openlab/digits") { usage(from: "2026-03-01", to: "2026-03-31") {
+          days { calls } tenants { tenantSlug }
+        } } }""",
+        (NOTHING, NOTHING, NOTHING, SEES, NOTHING),
+    ),
+    "Publisher.usage": Row(
+        """{ publisher(slug: "openlab") { usage(from: "2026-03-01", to: "2026-03-31") { days { calls } } } }""",
+        (NOTHING, NOTHING, NOTHING, SEES, NOTHING),
+    ),
+    "PlanUsage.plan": Row(
+        """{ model(ref: "openlab/digits") { usage(from: "2026-03-01", to: "2026-03-31") {
+          plans { plan { id name price { amount } successor { id } } }
+        } } }""",
+        (NOTHING, NOTHING, NOTHING, SEES, NOTHING),
+    ),
+    "ModelUsage.model": Row(
+        """{ publisher(slug: "openlab") { usage(from: "2026-03-01", to: "2026-03-31") {
+          models { model { id ref publisher { slug } liveVersion { number } } }
+        } } }""",
+        (NOTHING, NOTHING, NOTHING, SEES, NOTHING),
+    ),
+    "Model.viewerRequest": Row('{ model(ref: "openlab/secret") { viewerRequest { id } } }', OWN_TENANT),
+    "Model.subscriptionRequests": Row(
+        '{ model(ref: "openlab/secret") { subscriptionRequests { edges { node { id } } } } }',
+        (NOTHING, NOTHING, NOTHING, SEES, NOTHING),
+    ),
+    "Tenant.modelSubscriptionRequests": Row(VIEWER % "modelSubscriptionRequests", OWN_TENANT),
+    "ModelSubscriptionRequest.model": Row(
+        "query ($id: ID!) { node(id: $id) { ... on ModelSubscriptionRequest { model { id } } } }",
+        (SEES, SEES, NOTHING, SEES, NOTHING),
+        ids("ModelSubscriptionRequest", "request"),
+    ),
+    "ModelSubscriptionRequest.plan": Row(
+        "query ($id: ID!) { node(id: $id) { ... on ModelSubscriptionRequest { plan { id } } } }",
+        (SEES, SEES, NOTHING, SEES, NOTHING),
+        ids("ModelSubscriptionRequest", "request"),
+    ),
     "Model.viewerSubscription": Row('{ model(ref: "openlab/digits") { viewerSubscription { id } } }', OWN_TENANT),
     "ModelSubscription.model": Row(
         "query ($id: ID!) { node(id: $id) { ... on ModelSubscription { model { id } } } }",
@@ -412,9 +499,16 @@ PLAIN: dict[str, str] = {
     "UploadPart": "number offset sizeBytes url",
     "TensorSpec": "name datatype shape contentType labels example exampleShape",
     "Plan": "id name price unit includedUnits overagePrice requestsPerSecond burst maxConcurrency maxTokensPerCall "
-    "successorFrom",
+    "successorFrom requiresApproval",
     "Money": "amount currency",
     "ModelSubscription": "id status createdAt nextPlanFrom",
+    "ModelSubscriptionRequest": "id status message reason createdAt decidedAt tenantSlug tenantName",
+    "Usage": "days plans tenants models countedUntil",
+    "DayUsage": "day calls revenue",
+    "PlanUsage": "calls unit units revenue",
+    "TenantUsage": "tenantSlug tenantName calls revenue",
+    "ModelUsage": "calls revenue",
+    "PublisherApplication": "status about website reason createdAt decidedAt",
     "Budget": "amount spending",
     "Spending": "periodStart periodEnd limit settled held remaining",
     "Quota": "periodStart periodEnd limit settled held remaining",

@@ -1,5 +1,6 @@
 """A publisher, its people and its things; another publisher; a consumer; the operator."""
 
+from datetime import date
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ from inference.models import Deployment, UsageReconciliation
 from marketplace.access import TenantRole
 from marketplace.catalog.models import MLModelGroupObjectPermission, ModelVersionStatus, ReleaseEvent, Visibility
 from marketplace.metering.models import Budget, LedgerEntry, Quota, Spending
+from marketplace.subscriptions.models import DailyUsage, ModelSubscriptionRequest
+from marketplace.tenants.models import PublisherApplication
 from tests import factories
 
 
@@ -32,6 +35,13 @@ class House:
         self.plan = factories.plan(self.model, name="Free")
         self.subscription = factories.subscription(self.acme, self.plan)
         self.event = ReleaseEvent.objects.create(model=self.model, version=self.live, kind="RELEASED")
+        self.request = ModelSubscriptionRequest.objects.create(
+            tenant=self.acme, model=self.model, plan=self.plan, message="For our scanner."
+        )
+        self.day = DailyUsage.objects.create(
+            **{"model": self.model, "plan": self.plan, "tenant": self.acme, "day": date(2026, 3, 2)},
+            **{"currency": "USD", "calls": 3, "units": 3, "amount": 0},
+        )
         self.private = factories.model(self.openlab, "secret", visibility=Visibility.PRIVATE)
         factories.grant(self.private, self.acme)
         self.grant = MLModelGroupObjectPermission.objects.get()
@@ -57,6 +67,7 @@ class House:
         self.deployment = Deployment.objects.create(version=self.live, endpoint="127.0.0.1:8001")
         self.usage = UsageReconciliation.objects.create(version=self.live, since=now)
         self.key = factories.api_key_row(self.acme)
+        self.application = PublisherApplication.objects.create(tenant=self.acme, about="We make <b>scanners</b>.")
         self.people = {
             "owner": factories.member(self.openlab, TenantRole.OWNER),
             "developer": factories.member(self.openlab, TenantRole.DEVELOPER),

@@ -155,3 +155,14 @@ def test_an_operator_who_may_only_look_takes_nothing_down(house: House) -> None:
     assert browser.post(f"{page}/take-down/", {"reason": "Why."}).status_code == 403
     house.model.refresh_from_db()
     assert house.model.taken_down_at is None
+
+
+def test_an_application_is_approved_or_declined_for_a_reason(house: House) -> None:
+    browser, page = house.browser("operator"), f"/admin/tenants/publisherapplication/{house.application.pk}"
+    assert "&lt;b&gt;scanners" in browser.get(f"{page}/change/").content.decode()
+
+    assert browser.post(f"{page}/decline/", {"reason": ""}).status_code == 422
+    assert browser.post(f"{page}/approve/").status_code == 302
+    house.acme.refresh_from_db()
+    assert house.acme.is_publisher
+    assert f"{page}/decline/" not in browser.get(f"{page}/change/").content.decode()

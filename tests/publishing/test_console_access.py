@@ -46,6 +46,8 @@ PANEL = {
     "catalog.mlmodelgroupobjectpermission": Pages("grant", add=200, delete=200),
     "subscriptions.plan": Pages("plan", add=200, buttons={"take_back": 200, "hide": 200, "offer": 200}),
     "subscriptions.modelsubscription": Pages("subscription"),
+    "subscriptions.modelsubscriptionrequest": Pages("request", buttons={"approve": 200, "decline": 200}),
+    "subscriptions.dailyusage": Pages("day"),
 }
 
 ADMIN = {
@@ -53,11 +55,13 @@ ADMIN = {
     "tenants.user": Pages("someone"),
     "tenants.membership": Pages("membership", add=200, delete=200),
     "tenants.apikey": Pages("key"),
+    "tenants.publisherapplication": Pages("application", buttons={"approve": 200, "decline": 200}),
     "catalog.mlmodel": Pages("model", buttons={"take_down": 200, "restore": 200}),
     "catalog.releaseevent": Pages("event"),
     "catalog.modelversion": Pages("version"),
     "subscriptions.plan": Pages("plan"),
     "subscriptions.modelsubscription": Pages("subscription"),
+    "subscriptions.modelsubscriptionrequest": Pages("request"),
     "metering.quota": Pages("quota"),
     "metering.budget": Pages("budget"),
     "metering.spending": Pages("spending"),
@@ -158,10 +162,10 @@ def test_a_foreign_object_answers_as_a_missing_one(house: House) -> None:
 
     for subject in (pages.subject for pages in PANEL.values()):
         key = str(getattr(house, subject).pk)
-        missing = "999999999" if subject == "grant" else NOBODY
+        missing = "999999999" if subject in ("grant", "day") else NOBODY
         for path in table("/publish/", house):
-            if key in path:
-                foreign, none = answer(path, key), answer(path.replace(key, missing), missing)
+            if f"/{key}/" in path:
+                foreign, none = answer(path, key), answer(path.replace(f"/{key}/", f"/{missing}/"), missing)
                 assert foreign == none, path
                 assert foreign[0] in (302, 403), path
 
@@ -171,7 +175,7 @@ def test_lists_show_only_one_s_own(house: House) -> None:
         page = f"/publish/catalog/{path}"
         assert house.browser("owner").get(page).context["cl"].result_count > 0
         assert house.browser("other publisher").get(page).context["cl"].result_count == 0
-    for path in ("plan/", "modelsubscription/"):
+    for path in ("plan/", "modelsubscription/", "modelsubscriptionrequest/", "dailyusage/"):
         page = f"/publish/subscriptions/{path}"
         assert house.browser("owner").get(page).context["cl"].result_count == 1
         assert house.browser("other publisher").get(page).context["cl"].result_count == 0

@@ -7,7 +7,7 @@ import pytest
 
 from marketplace.catalog.models import MLModel, MLModelGroupObjectPermission, ModelVersionStatus
 from marketplace.publishing.releases import promote_ready
-from marketplace.subscriptions.models import ModelSubscriptionStatus, Plan
+from marketplace.subscriptions.models import ModelSubscription, ModelSubscriptionStatus, Plan
 from tests import factories
 from tests.publishing.conftest import House
 
@@ -248,6 +248,25 @@ class TestPlans:
         browser.post(f"{PLANS}{house.plan.pk}/offer/")
         house.plan.refresh_from_db()
         assert house.plan.hidden_at is None
+
+
+class TestRequests:
+    def test_approving_subscribes(self, house: House) -> None:
+        ModelSubscription.objects.update(status=ModelSubscriptionStatus.CANCELLED)
+        page = f"/publish/subscriptions/modelsubscriptionrequest/{house.request.pk}"
+        browser = house.browser("developer")
+        assert "For our scanner." in browser.get(f"{page}/change/").content.decode()
+        assert browser.post(f"{page}/approve/")["Location"] == f"{page}/change/"
+        assert ModelSubscription.objects.get().status == ModelSubscriptionStatus.ACTIVE
+        assert f"{page}/decline/" not in browser.get(f"{page}/change/").content.decode()
+
+    def test_declining_asks_why(self, house: House) -> None:
+        page = f"/publish/subscriptions/modelsubscriptionrequest/{house.request.pk}/decline/"
+        browser = house.browser("owner")
+        assert "Say why" in browser.post(page, {"reason": ""}).content.decode()
+        browser.post(page, {"reason": "Not for scanners."})
+        house.request.refresh_from_db()
+        assert (house.request.status, house.request.reason) == ("DECLINED", "Not for scanners.")
 
 
 class TestSubscribers:

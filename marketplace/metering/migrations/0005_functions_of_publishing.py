@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
     dependencies = [
         ('catalog', '0004_publishing'),
         ('metering', '0004_hold_by_finish'),
-        ('subscriptions', '0004_plan_successors'),
+        ('subscriptions', '0005_requests'),
     ]
 
     operations = [

@@ -108,7 +108,7 @@ END $$;
 -- With a role or a reference, the caller goes by what it remembers of its key and of the version: `moved`, ahead of all else,
 -- unless the key still has that role and the reference still names that version to that tenant.
 -- outcome: moved | admitted | replay | in_progress | idempotency_conflict | key_invalid | not_a_member | not_callable
---        | no_subscription | suspended | rate_limited | too_many_at_once | quota_exceeded | cap_exceeded | budget_exceeded
+--        | no_subscription | awaits_approval | suspended | rate_limited | too_many_at_once | quota_exceeded | cap_exceeded | budget_exceeded
 -- p_elements and p_most_seconds: what the call is in elements, and the longest that it may take; the plan says which of them
 -- its units are. p_leases: seconds after which a hold expires unless it is extended.
 CREATE OR REPLACE FUNCTION metering_admit(
@@ -205,7 +205,7 @@ BEGIN
         FOR r IN
             SELECT a.*, v.status IN ('READY', 'LIVE') AND m.taken_down_at IS NULL
                        AND (v.released_at IS NOT NULL OR m.publisher_id = a.tenant) AS is_callable,
-                   m.publisher_id = a.tenant AS is_own, s.id AS contract, s.status, p.id AS plan, p.unit, p.included_units, p.overage_price,
+                   m.id AS model, m.publisher_id = a.tenant AS is_own, s.id AS contract, s.status, p.id AS plan, p.unit, p.included_units, p.overage_price,
                    p.currency, p.requests_per_second, p.burst, p.max_concurrency, p.max_tokens_per_call,
                    b.id AS cap, b.amount AS cap_amount, kb.id AS key_cap, kb.amount AS key_cap_amount,
                    q.id AS quota, array_position(quotas, q.id) AS i, q.period_end,
@@ -284,7 +284,10 @@ BEGIN
             END IF;
             IF NOT r.is_own THEN
                 IF r.status IS DISTINCT FROM 'ACTIVE' THEN
-                    outcomes[n] := CASE r.status WHEN 'SUSPENDED' THEN 'suspended' ELSE 'no_subscription' END;
+                    outcomes[n] := CASE WHEN r.status = 'SUSPENDED' THEN 'suspended'
+                                        WHEN EXISTS (SELECT FROM subscriptions_modelsubscriptionrequest asked
+                                                      WHERE asked.tenant_id = r.tenant AND asked.model_id = r.model AND asked.status = 'PENDING')
+                                        THEN 'awaits_approval' ELSE 'no_subscription' END;
                     CONTINUE;
                 END IF;
                 IF r.quota IS NULL THEN

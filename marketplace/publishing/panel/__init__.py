@@ -3,9 +3,9 @@
 # isort: off
 # In the order of the menu.
 from . import catalog, versions
-from . import contracts
+from . import contracts, requests, revenue
 
 # isort: on
 from .site import publisher_site
 
-__all__ = ["catalog", "contracts", "publisher_site", "versions"]
+__all__ = ["catalog", "contracts", "publisher_site", "requests", "revenue", "versions"]

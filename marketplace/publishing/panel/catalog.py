@@ -40,6 +40,7 @@ class MLModelAdmin(ControlledAdmin):
     }
     change_form_outer_before_template = "publish/model.html"
     change_form_outer_after_template = "publish/history.html"
+    change_form_after_template = "publish/model_usage.html"
 
     def own(self, principal: Principal) -> models.QuerySet[MLModel]:
         return MLModel.objects.filter(publisher_id=principal.tenant_id).select_related(

@@ -76,6 +76,7 @@ class PlanForm(ActionForm):
             "burst",
             "max_concurrency",
             "max_tokens_per_call",
+            "requires_approval",
         )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -7,8 +7,8 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('catalog', '0005_release_control'),
-        ('inference', '0002_usage_reconciliation'),
+        ('catalog', '0006_release_control'),
+        ('inference', '0003_deployments'),
     ]
 
     operations = [
