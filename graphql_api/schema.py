@@ -37,6 +37,7 @@ from .requests import ModelSubscriptionRequest, RequestsMutation
 from .reviews import ReviewsMutation
 from .scalars import SCALARS
 from .sharing import SharingMutation
+from .steps import StepsMutation
 from .subscriptions import ModelSubscription, Plan, SubscriptionsMutation
 from .tenants import ApiKey, Tenant, TenantsMutation, TenantsQuery, User
 from .uploads import ArtifactUpload, UploadsMutation
@@ -106,6 +107,7 @@ class Mutation(
     ReleasesMutation,
     UploadsMutation,
     DescriptionsMutation,
+    StepsMutation,
     DeploymentsMutation,
     InvocationMutation,
 ):

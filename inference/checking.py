@@ -2,16 +2,16 @@
 
 One check at a time, held by an advisory lock that dies with its worker: a worker always has a hand free for the
 reconciler, and a check that took its worker with it is known by the lock being free. What is kept in the report until
-the end, and is nobody's to see: "attempts", and the "conversion" that is waited for or has been made.
+the end, and is nobody's to see: "attempts", and the "conversion" that is waited for or has been made (converting.py).
 """
 
 import functools
 import logging
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -25,10 +25,12 @@ from marketplace.objects.content import CorruptObject
 from marketplace.publishing import versions
 from marketplace.publishing.versions import Checked, Tensor
 
+from . import converting
 from .checks.checker import check
 from .checks.refusal import Refused
 from .checks.report import Accepted, Report
 from .checks.sandbox import Sandbox, SandboxFailed
+from .ensembles import CLASS_SCORES, Described, read_ensemble
 
 log = logging.getLogger(__name__)
 
@@ -42,11 +44,8 @@ GIVEN_UP = Refused(
     "Try `onnxruntime.InferenceSession` on the model yourself, export it again, and upload that.",
 )
 GONE = Refused("What was uploaded is not whole any more in the object store.", "Upload it again.")
-NOT_CONVERTED = Refused(
-    "This has to be converted to ONNX ({kind}), and this marketplace does not convert such models.",
-    "Convert it yourself and upload the ONNX model: `python -m tf2onnx.convert --saved-model folder --opset 17 "
-    "--output model.onnx`, `python -m tf2onnx.convert --tflite model.tflite …`, or for scikit-learn `to_onnx(model, X, "
-    'options={"zipmap": False})`.',
+STILL_NO_ONNX = Refused(
+    "What the conversion made has to be converted again.", "Convert the model yourself, and upload the ONNX model."
 )
 
 
@@ -80,7 +79,7 @@ def check_version(version: ModelVersion) -> None:
         report.refuse(GIVEN_UP.reason.format(attempts=known.attempts), GIVEN_UP.advice)
         versions.reject(version.pk, report=known.published(report))
         return
-    tell = functools.partial(_tell, version.pk, Known(known.attempts + 1, known.steps, known.converted))
+    tell = functools.partial(_tell, version.pk, replace(known, attempts=known.attempts + 1))
     tell(Report().as_json())
     with tempfile.TemporaryDirectory(prefix="check-") as folder:
         artifact = Path(folder) / "artifact"
@@ -97,7 +96,7 @@ def check_version(version: ModelVersion) -> None:
         except SandboxFailed:
             versions.report_progress(version.pk, report=version.report)
             raise
-        _conclude(version, known, report, sha256, artifact.stat().st_size)
+        _conclude(version, known, report, sha256, artifact)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +106,19 @@ class Known:
     attempts: int = 0
     steps: tuple[dict[str, Any], ...] = ()
     converted: str = ""
+    source: str = ""
+    labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, report: dict[str, Any]) -> "Known":
         conversion = report.get("conversion", {})
-        return cls(report.get("attempts", 0), tuple(conversion.get("steps", ())), conversion.get("sha256", ""))
+        return cls(
+            report.get("attempts", 0),
+            tuple(conversion.get("steps", ())),
+            conversion.get("sha256", ""),
+            conversion.get("kind", ""),
+            conversion.get("labels", {}),
+        )
 
     def published(self, report: Report) -> dict[str, Any]:
         return self.with_steps(report.as_json())
@@ -120,7 +127,11 @@ class Known:
         return {**report, "steps": [*self.steps, *report["steps"]]}
 
     def kept(self, report: dict[str, Any]) -> dict[str, Any]:
-        conversion = {"steps": list(self.steps), "sha256": self.converted} if self.converted else {}
+        conversion = (
+            {"steps": list(self.steps), "sha256": self.converted, "kind": self.source, "labels": self.labels}
+            if self.converted
+            else {}
+        )
         return {**self.with_steps(report), "attempts": self.attempts, "conversion": conversion}
 
 
@@ -128,18 +139,22 @@ def _tell(version_id: UUID, known: Known, report: dict[str, Any]) -> None:
     versions.report_progress(version_id, report=known.kept(report))
 
 
-def _conclude(version: ModelVersion, known: Known, report: Report, sha256: str, size_bytes: int) -> None:
+def _conclude(version: ModelVersion, known: Known, report: Report, sha256: str, artifact: Path) -> None:
+    if report.convert and known.converted:
+        report.refuse(STILL_NO_ONNX.reason, STILL_NO_ONNX.advice)
     if report.convert:
-        report.refuse(NOT_CONVERTED.reason.format(kind=report.convert), NOT_CONVERTED.advice)
+        converting.begin(version, report.convert, [*known.steps, *report.steps])
+        return
     if report.accepted is None:
         versions.reject(version.pk, report=known.published(report))
         return
     checked = Checked(
         format=report.accepted.format,
         sha256=sha256,
-        size_bytes=size_bytes,
-        signature=_tensors(report.accepted),
+        size_bytes=artifact.stat().st_size,
+        signature=_tensors(report.accepted, _described(known, report.accepted, artifact)),
         decoupled=report.accepted.decoupled,
+        source_format=known.source,
     )
     try:
         versions.accept(version.pk, checked=checked, report=known.published(report))
@@ -148,9 +163,28 @@ def _conclude(version: ModelVersion, known: Known, report: Report, sha256: str, 
         versions.reject(version.pk, report=known.published(report))
 
 
-def _tensors(accepted: Accepted) -> list[Tensor]:
+def _described(known: Known, accepted: Accepted, artifact: Path) -> Mapping[str, Described]:
+    """What nobody has to say of a version's tensors: our own steps know theirs, and a conversion may find labels."""
+    if accepted.format == "ensemble":
+        return read_ensemble(artifact.read_bytes()).described()
+    widths = {spec.name: spec.shape[-1] for spec in accepted.outputs}
+    return {
+        name: Described(CLASS_SCORES, labels)
+        for name, labels in known.labels.items()
+        if widths.get(name) == len(labels)
+    }
+
+
+def _tensors(accepted: Accepted, described: Mapping[str, Described]) -> list[Tensor]:
     return [
-        Tensor(direction, spec.name, spec.datatype.value, spec.shape)
+        Tensor(
+            direction,
+            spec.name,
+            spec.datatype.value,
+            spec.shape,
+            content_type=described[spec.name].content_type if spec.name in described else None,
+            labels=(described[spec.name].labels or None) if spec.name in described else None,
+        )
         for direction, specs in ((Direction.INPUT, accepted.inputs), (Direction.OUTPUT, accepted.outputs))
         for spec in specs
     ]

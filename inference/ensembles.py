@@ -9,7 +9,7 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,13 @@ BACKEND_FILES = {
     **{backend: frozenset({step.FILE}) for backend, step in provided.BY_BACKEND.items()},
     "generator": frozenset({"model.onnx", "tokenizer.json", "generation.json"}),
 }
+# What people would send to, and see of, tensors that steps of ours take and give.
+CLASS_SCORES = "application/x-class-scores"
+CONTENT_TYPES = {
+    provided.Image.BACKEND: {"image": "image/png"},
+    provided.Tokenizer.BACKEND: {"text": "text/plain"},
+    provided.Labels.BACKEND: {"labels": "text/plain"},
+}
 # Those that answer a request with any number of responses. Such a step stands alone, and is loaded without a pipeline.
 DECOUPLED = frozenset({"generator"})
 
@@ -46,9 +53,28 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Described:
+    content_type: str
+    labels: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Ensemble:
     signature: Signature
     steps: tuple[Step, ...]
+
+    def described(self) -> dict[str, Described]:
+        """What is known of the pipeline's own tensors by the provided steps that take or give them."""
+        told = {}
+        for step in self.steps:
+            names = {**step.input_map, **step.output_map}
+            for name, content_type in CONTENT_TYPES.get(step.backend, {}).items():
+                if name in names:
+                    told[names[name]] = Described(content_type)
+            if step.backend == provided.Labels.BACKEND and "probabilities" in names:
+                labels = provided.Labels.read(step.files[provided.Labels.FILE]).labels
+                told[names["probabilities"]] = Described(CLASS_SCORES, labels)
+        return told
 
     @property
     def is_decoupled(self) -> bool:

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from marketplace.metering.models import StoredAnswer
 
-from . import checking, deployment, reconciliation, usage
+from . import checking, converting, deployment, reconciliation, usage
 from .models import Heartbeat
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,13 @@ def check_version(version_id: str) -> None:
 def check_waiting() -> None:
     """Those that no task told of, and those whose worker died."""
     checking.check_waiting()
+    converting.remind()
+
+
+@shared_task  # type: ignore[untyped-decorator]
+def convert_version(version_id: str) -> None:
+    """On a queue of its own: it may take minutes, and has an environment that other workers need not have."""
+    converting.convert_waiting(UUID(version_id))
 
 
 @shared_task  # type: ignore[untyped-decorator]

@@ -33,6 +33,8 @@ app.conf.update(
     task_reject_on_worker_lost=True,
     worker_prefetch_multiplier=1,
     broker_connection_retry_on_startup=True,
+    # Taken by a worker of its own (`--queues=convert`).
+    task_routes={"inference.tasks.convert_version": {"queue": "convert"}},
     broker_transport_options={
         # kombu looks for what a dead worker held only this often (seconds) and this seldom (rounds).
         "unacked_restore_interval": 2,

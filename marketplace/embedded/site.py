@@ -12,6 +12,8 @@ from .service import Service, StartFailed
 
 APPLICATION = "marketplace.config"
 CELERY = (sys.executable, "-m", "celery", "--quiet", "-A", APPLICATION)
+# TensorFlow's environment, which a worker of its own converts models with.
+CONVERSION = PROJECT / ".venv-convert"
 SECONDS_TO_FINISH = 5
 # More than DRAIN_SECONDS (20): until then it finishes what callers wait for.
 SECONDS_TO_DRAIN = 30
@@ -34,7 +36,8 @@ class Site:
         return await http_get(self.reached_at, self.port, path, name=self.name)
 
     def services(self) -> list[Service]:
-        return [self._web(), self._worker(), self._beat()]
+        converters = [self._converter()] if CONVERSION.exists() else []
+        return [self._web(), self._worker(), *converters, self._beat()]
 
     def _web(self) -> Service:
         async def ready(pid: int) -> bool:
@@ -49,9 +52,17 @@ class Site:
         )
 
     def _worker(self) -> Service:
+        return self._taking("worker", "celery", concurrency=2)
+
+    def _converter(self) -> Service:
+        return self._taking("converter", "convert", concurrency=1)
+
+    def _taking(self, name: str, queue: str, *, concurrency: int) -> Service:
+        """A worker that takes the tasks of that queue."""
+        options = (f"--queues={queue}", f"--hostname={name}@%h", f"--concurrency={concurrency}", "--loglevel=WARNING")
         return Service(
-            name="worker",
-            argv=(*CELERY, "worker", "--concurrency=2", "--loglevel=WARNING", "--without-gossip", "--without-mingle"),
+            name=name,
+            argv=(*CELERY, "worker", *options, "--without-gossip", "--without-mingle"),
             # Root is allowed here (containers), and tasks are JSON: nobody can smuggle code into one.
             environment={"PYTHONWARNINGS": "ignore:You're running the worker with superuser privileges"},
             stop_seconds=2 * SECONDS_TO_FINISH,

@@ -33,8 +33,8 @@ def own_model(principal: Principal, rows: MLModelQuerySet) -> MLModel:
     return model
 
 
-def own_upload(principal: Principal, upload_id: UUID, *, lock: bool = False) -> Upload:
-    upload: Upload = find(Upload.objects, principal, Permission.PUBLISH, path="input.upload", pk=upload_id, lock=lock)
+def own_upload(principal: Principal, upload_id: UUID, *, path: str = "input.upload", lock: bool = False) -> Upload:
+    upload: Upload = find(Upload.objects, principal, Permission.PUBLISH, path=path, pk=upload_id, lock=lock)
     require_publisher(principal)
     return upload
 

@@ -136,10 +136,15 @@ def _submit(principal: Principal, upload_id: UUID, model_ref: str, release_notes
 
 
 def submit_file(
-    principal: Principal, *, content: "File[bytes]", model_ref: str, release_notes: str = ""
+    principal: Principal,
+    *,
+    content: "File[bytes]",
+    model_ref: str,
+    release_notes: str = "",
+    path: str = "input.artifact",
 ) -> ModelVersion:
-    """As `submit`, of a file that has come already."""
-    upload = create(principal, size_bytes=content.size, path="input.artifact")
+    """As `submit`, of a file that has come already, in the field `path`."""
+    upload = create(principal, size_bytes=content.size, path=path)
     try:
         settings.INCOMING_DIR.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=settings.INCOMING_DIR, delete=False) as written:

@@ -36,13 +36,17 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What the checks found in an artefact, or made of it when it had to be converted: that is what runs."""
+    """What the checks found in an artefact, or made of it when it had to be converted: that is what runs.
+
+    `source_format`: what was uploaded then.
+    """
 
     format: str
     sha256: str
     size_bytes: int
     signature: Sequence[Tensor]
     decoupled: bool = False
+    source_format: str = ""
 
 
 @transaction.atomic
@@ -69,7 +73,7 @@ def accept(version_id: UUID, *, checked: Checked, report: dict[str, Any]) -> Mod
     if version.status != ModelVersionStatus.VALIDATING:
         return version
     if checked.sha256 != version.sha256:
-        version.source_format, version.source_sha256 = version.format, version.sha256
+        version.source_format, version.source_sha256 = checked.source_format or version.format, version.sha256
     version.format, version.sha256, version.size_bytes = checked.format, checked.sha256, checked.size_bytes
     version.decoupled, version.report, version.status = checked.decoupled, report, ModelVersionStatus.READY
     _save_checked(version, checked.signature)

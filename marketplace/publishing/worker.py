@@ -22,6 +22,11 @@ def tell_hasher(upload_id: UUID) -> None:
     transaction.on_commit(lambda: _send("marketplace.publishing.tasks.complete_upload", str(upload_id)))
 
 
+def tell_converter(version_id: UUID) -> None:
+    # Nobody may be there to take it.
+    transaction.on_commit(lambda: _send("inference.tasks.convert_version", str(version_id), expires=30))
+
+
 def _send(task: str, *arguments: str, expires: float | None = None) -> None:
     """Sooner than beat, which looks every few seconds anyway: a broker that is down fails nothing."""
     try:

@@ -21,11 +21,14 @@ from typing import Any
 import pytest
 
 from marketplace.embedded.process import PROJECT
+from marketplace.embedded.site import CONVERSION
 
 from .conftest import REPLACEMENTS, alive, alive_with
 
 AWAY = {"ModelUnavailable", "MODEL_UNAVAILABLE"}
 SERVICES = {"web", "worker", "beat", "postgres", "valkey", "triton"}
+if CONVERSION.exists():
+    SERVICES |= {"converter"}
 
 
 def free_port() -> int:

@@ -253,6 +253,13 @@ MUTATIONS: dict[str, Row] = {
         (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),
         ids("ModelVersion", "secret_version"),
     ),
+    "composeModelVersion": Row(
+        """mutation ($id: ID!) {
+          composeModelVersion(input: {modelVersion: $id}) { modelVersion { id } errors { code } }
+        }""",
+        (NOT_FOUND, NOT_FOUND, NOT_FOUND, INVALID, SIGN_IN),
+        ids("ModelVersion", "secret_version"),
+    ),
     "updatePlan": Row(
         "mutation ($id: ID!) { updatePlan(input: {plan: $id, burst: 2}) { plan { id } errors { code } } }",
         (NOT_FOUND, NOT_FOUND, NOT_FOUND, SEES, SIGN_IN),

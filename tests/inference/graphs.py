@@ -74,6 +74,19 @@ def lookup() -> bytes:
     )
 
 
+def masked_sum() -> bytes:
+    """Sums each row's input_ids where attention_mask is 1."""
+    return model(
+        [
+            helper.make_node("Mul", ["input_ids", "attention_mask"], ["seen"]),
+            helper.make_node("ReduceSum", ["seen", "along"], ["sums"], keepdims=0),
+        ],
+        [value(name, Datatype.INT64, ["n", "longest"]) for name in ("input_ids", "attention_mask")],
+        [value("sums", Datatype.INT64, ["n"])],
+        [numpy_helper.from_array(np.array([1]), "along")],
+    )
+
+
 def mixture() -> bytes:
     """scores = softmax(x W + b); rows = the number of rows, which does not carry the leading dimension."""
     random = np.random.default_rng(7)

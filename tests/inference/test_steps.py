@@ -10,13 +10,17 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from inference import checking
 from inference.ensembles import read_ensemble
 from inference.tensors import Datatype, Signature, TensorSpec
+from marketplace.catalog.models import Direction, ModelVersion, ModelVersionStatus
 from marketplace.errors import InputRefused, ValidationProblem
-from marketplace.publishing import provided
-from tests.inference import pictures
+from marketplace.objects import store
+from marketplace.publishing import provided, steps
+from tests import factories
+from tests.inference import graphs, pictures
 from tests.inference.conftest import Deploy
-from tests.inference.ensembles import archive, step
+from tests.inference.ensembles import archive, step, words
 from tests.inference.processes import processes_of
 from tests.inference.test_backends import array, ask, strings, tensor
 
@@ -198,6 +202,92 @@ class TestLabels:
             "labels": (0, 1),
             "label_probabilities": (0, 1),
         }
+
+
+CLASSES = [f"digit {digit}" for digit in range(10)]
+
+
+@pytest.fixture
+def reader_of_digits(transactional_db: None, settings: Any, tmp_path: Path) -> ModelVersion:
+    """openlab/digits with a picture before it, and labels behind: READY, for the checks have passed it."""
+    settings.OBJECTS_DIR, settings.INCOMING_DIR = tmp_path / "objects", tmp_path / "incoming"
+    openlab = factories.tenant("openlab", is_publisher=True)
+    sha256, size = store().put(DIGITS / "v1.onnx")
+    version = factories.version(factories.model(openlab), sha256=sha256, size_bytes=size)
+    version.tensors.all().delete()
+    factories.tensor(version, Direction.INPUT, "image", shape=[-1, 1, 28, 28])
+    factories.tensor(version, Direction.OUTPUT, "scores", shape=[-1, 10])
+    principal = factories.principal(openlab)
+    composed = steps.compose(
+        principal,
+        around=steps.network(principal, version_id=version.pk),
+        before=provided.Image(**PICTURE | GREY | {"width": 28, "height": 28}),
+        after=provided.Labels(softmax=False, labels=tuple(CLASSES), top=2),
+    )
+    checking.check_waiting()
+    composed.refresh_from_db()
+    assert composed.status == ModelVersionStatus.READY, composed.report
+    return composed
+
+
+def test_what_steps_take_and_give_is_described_by_itself(reader_of_digits: ModelVersion) -> None:
+    told = {tensor.name: (tensor.content_type, tensor.labels) for tensor in reader_of_digits.tensors.all()}
+
+    assert told == {
+        "image": ("image/png", None),
+        "probabilities": ("application/x-class-scores", CLASSES),
+        "labels": ("text/plain", None),
+        "label_probabilities": (None, None),
+    }
+
+
+async def test_a_picture_of_a_digit_is_read(triton: str, deploy: Deploy, reader_of_digits: ModelVersion) -> None:
+    model = await deploy(store().get(reader_of_digits.sha256), "ensemble")
+    samples = {
+        digit: np.array(pixels, dtype=np.float32).reshape(28, 28)
+        for digit, pixels in json.loads((DIGITS / "samples.json").read_text()).items()
+    }
+
+    answer = await ask(triton, model, strings("image", *map(pictures.digit, samples.values())))
+
+    pixels = np.stack(list(samples.values()))[:, np.newaxis]
+    (scores,) = graphs.run((DIGITS / "v1.onnx").read_bytes(), {"image": (pixels * 255).round() / np.float32(255)})
+    assert [row[0] for row in texts(answer["labels"])] == CLASSES
+    np.testing.assert_allclose(array(answer["probabilities"]), scores, atol=1e-5)
+    assert set(answer) == {"probabilities", "labels", "label_probabilities"}
+
+
+@pytest.fixture
+def counter_of_words(transactional_db: None, settings: Any, tmp_path: Path) -> ModelVersion:
+    """A network that sums token ids where the mask says so, behind a tokenizer."""
+    settings.OBJECTS_DIR, settings.INCOMING_DIR = tmp_path / "objects", tmp_path / "incoming"
+    openlab = factories.tenant("openlab", is_publisher=True)
+    sha256, size = store().put(graphs.masked_sum())
+    version = factories.version(factories.model(openlab), sha256=sha256, size_bytes=size)
+    version.tensors.all().delete()
+    for position, name in enumerate(("input_ids", "attention_mask")):
+        factories.tensor(version, Direction.INPUT, name, shape=[-1, -1], datatype="INT64", position=position)
+    factories.tensor(version, Direction.OUTPUT, "sums", shape=[-1], datatype="INT64")
+    principal = factories.principal(openlab)
+    composed = steps.compose(
+        principal,
+        around=steps.network(principal, version_id=version.pk),
+        before=provided.Tokenizer(words("the", "cat", "sat")),
+    )
+    checking.check_waiting()
+    composed.refresh_from_db()
+    assert composed.status == ModelVersionStatus.READY, composed.report
+    return composed
+
+
+async def test_a_text_becomes_tokens_that_are_counted(
+    triton: str, deploy: Deploy, counter_of_words: ModelVersion
+) -> None:
+    model = await deploy(store().get(counter_of_words.sha256), "ensemble")
+
+    answer = await ask(triton, model, strings("text", b"the cat sat", b"cat"))
+
+    assert (array(answer["sums"]).tolist(), array(answer["token_count"]).tolist()) == ([2 + 3 + 4, 3], [3, 1])
 
 
 WRONG = [

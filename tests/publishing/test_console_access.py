@@ -38,7 +38,18 @@ class Pages:
 # What both sites have; autocomplete answers 403 to a request that does not say of which field.
 SITE_WIDE = {"index": 200, "login": 302, "logout": 405, "search": 200, "autocomplete": 403, "jsi18n": 200}
 
-VERSION_BUTTONS = ("release", "promote", "canary", "shadow", "describe", "configure", "deprecate", "retire", "report")
+VERSION_BUTTONS = (
+    "release",
+    "promote",
+    "canary",
+    "shadow",
+    "steps",
+    "describe",
+    "configure",
+    "deprecate",
+    "retire",
+    "report",
+)
 
 PANEL = {
     "catalog.mlmodel": Pages("model", add=200, buttons={"upload": 200, "rollback": 200}),

@@ -16,7 +16,7 @@ from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 
 from marketplace.access import Principal
-from marketplace.catalog.models import Direction, ModelVersion, ModelVersionStatus
+from marketplace.catalog.models import ArtifactFormat, Direction, ModelVersion, ModelVersionStatus
 from marketplace.publishing import configuration, descriptions, releases
 from marketplace.publishing.descriptions import Description
 from marketplace.subscriptions.models import ModelSubscription
@@ -26,6 +26,7 @@ from .questions import CanaryQuestion, SettingsQuestion, ShadowQuestion, SunsetQ
 from .reports import report_of
 from .shadows import comparisons_of
 from .site import principal_of, publisher_site
+from .steps import StepsQuestion, compose
 from .tables import TensorInline
 
 STATUS_COLOURS = {
@@ -65,6 +66,7 @@ class ModelVersionAdmin(ControlledAdmin):
         "promote": gettext_lazy("The canary takes the live version's place, for everybody, at once."),
         "canary": gettext_lazy("It answers a share of the tenants, always the same ones, and is charged as any call."),
         "shadow": gettext_lazy("It is asked what the live version is asked; the answers are compared, never charged."),
+        "steps": gettext_lazy("A picture, a text or labels in the place of numbers: a new version, made of this one."),
         "describe": gettext_lazy("What is new, and what its tensors mean: content types, labels, examples."),
         "configure": gettext_lazy("How Triton runs it: instances and response cache. Nobody waits while it changes."),
         "deprecate": gettext_lazy("Its callers are told that it is to go, and when."),
@@ -96,13 +98,14 @@ class ModelVersionAdmin(ControlledAdmin):
         return format_html_join(mark_safe("<wbr>"), "{}", parts)
 
     def offered(self, row: ModelVersion) -> set[str]:
+        around = {"steps"} if row.format == ArtifactFormat.ONNX else set()
         match row.status:
             case ModelVersionStatus.READY:
                 beside_live = {"canary", "shadow"} if row.model.live_version_id else set()
                 promotion = {"promote"} if row.model.canary_version_id == row.pk else set()
-                return {"release", "describe", "configure", "deprecate", "retire"} | beside_live | promotion
+                return {"release", "describe", "configure", "deprecate", "retire"} | around | beside_live | promotion
             case ModelVersionStatus.LIVE:
-                return {"describe", "configure", "deprecate"}
+                return {"describe", "configure", "deprecate"} | around
             case ModelVersionStatus.DRAFT | ModelVersionStatus.REJECTED:
                 return {"retire"}
         return set()
@@ -192,6 +195,21 @@ class ModelVersionAdmin(ControlledAdmin):
                 and version
             ),
             done=_("The shadow's share is set."),
+        )
+
+    @action(description=gettext_lazy("Add steps"), url_path="steps")
+    def steps(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self.asked(
+            request,
+            object_id,
+            question=StepsQuestion,
+            title=_("Make a new version"),
+            explanation=_(
+                "Callers send a picture or a text, and get labels, where this version takes and gives numbers. The "
+                "new version is checked like an upload, and released when you say so."
+            ),
+            act=lambda version, given: compose(principal_of(request), version, given),
+            done=_("The new version is being checked."),
         )
 
     @action(description=gettext_lazy("Describe"), url_path="describe")
