@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
@@ -14,6 +15,7 @@ from graphql_api.nodes import global_id, parse_global_id
 from marketplace.access import TenantRole
 from marketplace.catalog.models import ModelVersion, ModelVersionStatus
 from marketplace.objects import store
+from marketplace.publishing import tasks
 from marketplace.publishing.models import Upload, UploadStatus
 from tests import factories
 from tests.graphql_api.caller import Caller
@@ -73,6 +75,49 @@ class TestCreatingUploads:
         answer = marketplace.publisher.data(CREATE_UPLOAD, input={"sizeBytes": 5} | wrong)["createUpload"]
         (error,) = answer["errors"]
         assert (answer["upload"], error["__typename"], error["path"]) == (None, "ValidationProblem", path)
+
+
+PARTS = "query ($id: ID!) { node(id: $id) { ... on ArtifactUpload { parts { number offset sizeBytes url } } } }"
+
+COMPLETE_UPLOAD = """
+mutation ($input: CompleteUploadInput!) {
+  completeUpload(input: $input) { upload { status receivedBytes parts { url } } errors { code path } }
+}
+"""
+
+
+class TestParts:
+    def test_are_put_into_the_bucket_and_finished(self, marketplace: Marketplace, bucket: str, settings: Any) -> None:
+        settings.OBJECT_STORE_URL = bucket
+        ask = marketplace.publisher.data
+        upload = ask(CREATE_UPLOAD, input={"sizeBytes": len(CONTENT)})["createUpload"]["upload"]
+        (part,) = ask(PARTS, id=upload["id"])["node"]["parts"]
+        assert (part["number"], part["offset"], part["sizeBytes"]) == (1, 0, len(CONTENT))
+
+        etag = httpx.put(part["url"], content=CONTENT).headers["ETag"]
+        finished = ask(COMPLETE_UPLOAD, input={"upload": upload["id"], "etags": [etag]})["completeUpload"]
+        tasks.complete_upload(str(Upload.objects.get(size_bytes=len(CONTENT)).pk))
+
+        assert finished == {
+            "upload": {"status": "PENDING", "receivedBytes": len(CONTENT), "parts": []},
+            "errors": [],
+        }
+        assert ask(UPLOAD, id=upload["id"])["node"]["status"] == "COMPLETE"
+        assert store().get(SHA256) == CONTENT
+
+    def test_are_for_those_who_publish(self, marketplace: Marketplace, bucket: str, settings: Any) -> None:
+        """A URL is a permission to write."""
+        settings.OBJECT_STORE_URL = bucket
+        upload = marketplace.publisher.data(CREATE_UPLOAD, input={"sizeBytes": 5})["createUpload"]["upload"]
+        viewer = Caller(key=factories.api_key(marketplace.openlab, TenantRole.VIEWER))
+        assert viewer.data(PARTS, id=upload["id"]) == {"node": {"parts": []}}
+        assert marketplace.stranger.data(PARTS, id=upload["id"]) == {"node": None}
+
+    def test_there_are_none_where_bytes_pass_through_us(self, marketplace: Marketplace) -> None:
+        upload = marketplace.publisher.data(CREATE_UPLOAD, input={"sizeBytes": 5})["createUpload"]["upload"]
+        assert marketplace.publisher.data(PARTS, id=upload["id"]) == {"node": {"parts": []}}
+        answer = marketplace.publisher.data(COMPLETE_UPLOAD, input={"upload": upload["id"], "etags": []})
+        assert answer["completeUpload"]["errors"] == [{"code": "VALIDATION", "path": "input.upload"}]
 
 
 class TestVersionsOfUploads:
@@ -227,7 +272,9 @@ class TestArtifactsInTheRequest:
         assert send(key, fields).status_code == 400
 
     @pytest.mark.parametrize(
-        "body", [b"\r\n", b"--x", b"--x\r\nContent-Disposition: form-data\r\n\r\n", b"\xff" * 100], ids=repr
+        "body",
+        [b"\r\n", b"--x", b"--x\r\nContent-Disposition: form-data\r\n\r\n", b"\xff" * 100],
+        ids=["line", "cut", "no name", "no text"],
     )
     @pytest.mark.parametrize("boundary", ["; boundary=x", "", "; boundary=" + "y" * 300], ids=["x", "none", "long"])
     def test_need_a_body_that_holds_together(self, key: Caller, body: bytes, boundary: str) -> None:

@@ -7,6 +7,7 @@ import pytest
 from django.http import HttpResponse
 from django.utils import timezone
 
+from inference.models import ShadowComparison
 from marketplace.catalog.models import ModelVersion, ModelVersionStatus, ReleaseEvent, ReleaseEventKind
 from marketplace.publishing import releases
 from marketplace.publishing.panel.history import MOST, history_of
@@ -158,6 +159,26 @@ def test_where_it_is_loaded(house: House) -> None:
     ((server, deployment),) = answer.context["deployments"]
     assert (server, deployment) == ("triton-gone", house.deployment)
     assert "127.0.0.1" not in words(answer)
+
+
+def test_how_it_compares_as_a_shadow(house: House) -> None:
+    now = timezone.now()
+    counts = {"asked": 1200, "equal": 900, "close": 95, "different": 5, "failed": 2, "dropped": 198}
+    ShadowComparison.objects.create(
+        shadow=house.version, live=house.live, since=now, updated_at=now, shadow_ms=2000, live_ms=3000, **counts
+    )
+    (comparison,) = house.browser("owner").get(page_of(house.version)).context["comparisons"]
+    assert comparison.live == house.live.number
+    assert dict(comparison.facts) == {
+        "Calls asked": "1,200",
+        "Equal answers": "900",
+        "Close ones, within a thousandth": "95",
+        "Different ones": "5",
+        "Of another form": "0",
+        "It failed": "2",
+        "Dropped, to keep nobody waiting": "198",
+        "Time, and the live version's": "2.0 ms, 3.0 ms",
+    }
 
 
 def test_who_has_pinned_it(house: House) -> None:

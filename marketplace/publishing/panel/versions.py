@@ -24,6 +24,7 @@ from marketplace.subscriptions.models import ModelSubscription
 from .controls import ControlledAdmin
 from .questions import CanaryQuestion, SettingsQuestion, ShadowQuestion, SunsetQuestion, TensorsQuestion
 from .reports import report_of
+from .shadows import comparisons_of
 from .site import principal_of, publisher_site
 from .steps import StepsQuestion, compose
 from .tables import TensorInline
@@ -113,6 +114,7 @@ class ModelVersionAdmin(ControlledAdmin):
         return {
             "report": report_of(row),
             "state": self.shown_status(row),
+            "comparisons": comparisons_of(row),
             "deployments": _deployments(row),
             "pinned_by": ModelSubscription.objects.current()
             .filter(pinned_version=row)
