@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from inference import checking
+from inference import checking, tasks
 from inference.checks.sandbox import Sandbox, SandboxFailed
 from marketplace.access import Principal
 from marketplace.catalog.models import Direction, MLModel, ModelVersion
+from marketplace.config.celery import app
 from marketplace.objects import store
 from marketplace.publishing import versions
 from tests import factories
@@ -67,6 +68,17 @@ def test_a_sound_model_is_ready_with_the_signature_of_its_graph(
     assert (facts["opset"], facts["ir_version"], facts["operators"]) == ({"": 17}, 8, {"Add": 1})
     assert 0 < facts["peak_bytes"] < 512 * 1024**2
     assert set(version.report) == {"steps", "facts"}
+
+
+def test_the_worker_checks_what_it_is_told_of_and_looks_for_more(
+    owner: Principal, model: MLModel, objects: Path
+) -> None:
+    told, forgotten = (submitted(owner, model, graphs.add(), objects) for _ in range(2))
+
+    tasks.check_version(str(told.pk))
+
+    assert {version.status for version in ModelVersion.objects.filter(pk__in=[told.pk, forgotten.pk])} == {"READY"}
+    assert tasks.check_waiting.name in {entry["task"] for entry in app.conf.beat_schedule.values()}
 
 
 def test_another_artefact_is_rejected_with_the_reason_and_what_to_change(
