@@ -25,6 +25,7 @@ from marketplace.hints import Hints
 from marketplace.metering.admission import ADMIT, SETTLE
 from marketplace.metering.models import Hold
 from marketplace.objects.folder import Folder
+from marketplace.subscriptions.models import ModelSubscription
 from marketplace.tenants.models import ApiKey, Tenant
 from tests import factories
 
@@ -229,6 +230,21 @@ def release_another() -> None:
     factories.version(old.model, 2).tensors.filter(name="B").update(name="C")
 
 
+def another_beside_it() -> ModelVersion:
+    old = ModelVersion.objects.get()
+    new = factories.version(old.model, 2, status="READY")
+    new.tensors.filter(name="B").update(name="C")
+    return new
+
+
+def begin_a_canary() -> None:
+    MLModel.objects.update(canary_version=another_beside_it(), canary_percent=100)
+
+
+def pin_another() -> None:
+    ModelSubscription.objects.update(pinned_version=another_beside_it())
+
+
 CHANGES = [
     revoke,
     expire,
@@ -239,6 +255,8 @@ CHANGES = [
     rename,
     put_another_in_its_place,
     release_another,
+    begin_a_canary,
+    pin_another,
 ]
 
 
@@ -278,10 +296,11 @@ async def test_the_second_call_asks_for_admission_and_settlement_and_nothing_els
     assert asked == [ADMIT, SETTLE]
 
 
-async def test_calls_go_to_the_version_that_is_live(site: Site) -> None:
+@pytest.mark.parametrize("change", [release_another, begin_a_canary, pin_another])
+async def test_calls_go_to_the_version_that_answers_by_now(site: Site, change: Callable[[], None]) -> None:
     await site.send(QuickPath(site.django), call())
 
-    await sync_to_async(release_another)()
+    await sync_to_async(change)()
     inputs = [INPUTS[0], INPUTS[1] | {"name": "C"}]
     await site.send(QuickPath(site.django), call(inputs=inputs))
     await site.send(QuickPath(site.django), call(inputs=inputs))

@@ -9,6 +9,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from graphql_api.nodes import global_id
+from inference.models import ShadowComparison
 from marketplace.catalog.models import ModelVersion, ReleaseEvent
 from marketplace.publishing import releases
 from tests import factories
@@ -81,6 +82,23 @@ def test_a_shadow_comes_and_goes(marketplace: Marketplace) -> None:
     assert answer["model"] == {"shadowVersion": {"number": 3}, "shadowPercent": 10}
     answer = change(marketplace.publisher, "setShadow", shown, model="openlab/digits", percent=0)
     assert answer["model"] == {"shadowVersion": None, "shadowPercent": 0}
+
+
+def test_a_shadows_answers_are_compared(marketplace: Marketplace) -> None:
+    now = timezone.now()
+    ShadowComparison.objects.create(
+        shadow=marketplace.ready, live=marketplace.version, since=now, updated_at=now, asked=5, equal=3, different=1,
+        failed=1, shadow_ms=10, live_ms=20, max_difference=0.5,
+    )  # fmt: skip
+    document = """{ model(ref: "openlab/digits") { shadowComparisons {
+      shadow { number } live { number } asked equal close different mismatched failed dropped maxDifference
+      shadowLatencyMs liveLatencyMs
+    } } }"""
+    (told,) = marketplace.publisher.data(document)["model"]["shadowComparisons"]
+    assert (told["shadow"], told["live"]) == ({"number": 3}, {"number": 1})
+    counts = {"asked": 5, "equal": 3, "close": 0, "different": 1, "mismatched": 0, "failed": 1, "dropped": 0}
+    assert {name: int(told[name]) for name in counts} == counts
+    assert (told["maxDifference"], told["shadowLatencyMs"], told["liveLatencyMs"]) == (0.5, 2.5, 5.0)
 
 
 def test_a_version_is_deprecated_and_everybody_is_told_when_it_ends(marketplace: Marketplace) -> None:

@@ -85,25 +85,31 @@ BEGIN
     RETURN coalesce(spendings, '{}');
 END $$;
 
+-- The version that a tenant has pinned, or the canary if it falls into its share; null for neither.
+CREATE OR REPLACE FUNCTION metering_chosen_version(p_tenant uuid, p_pinned uuid, p_canary uuid, p_canary_percent int)
+RETURNS uuid LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF p_pinned IS NOT NULL AND EXISTS (SELECT FROM catalog_modelversion WHERE id = p_pinned AND status IN ('READY', 'LIVE')) THEN
+        RETURN p_pinned;
+    END IF;
+    -- Of nobody in particular, this is null.
+    IF ('x' || left(encode(sha256(convert_to(p_tenant || '/' || p_canary, 'UTF8')), 'hex'), 8))::bit(32)::bigint % 100 < p_canary_percent
+       AND EXISTS (SELECT FROM catalog_modelversion WHERE id = p_canary AND status IN ('READY', 'LIVE')) THEN
+        RETURN p_canary;
+    END IF;
+    RETURN NULL;
+END $$;
+
 -- The version that answers a call of this tenant that names none: the one it has pinned, the canary if the tenant falls into its
 -- share, else the live one; always the live one for the publisher itself. Who is in a share is in any larger one, too.
 -- Here and nowhere else: callable_version (inference/versions.py) looks it up by this, and admission confirms it by this.
+-- The planner puts it in place of its calls: most models have neither pin nor canary, and pay for no call of a function.
 CREATE OR REPLACE FUNCTION metering_answering_version(
     p_tenant uuid, p_pinned uuid, p_publisher uuid, p_live uuid, p_canary uuid, p_canary_percent int
-) RETURNS uuid LANGUAGE plpgsql STABLE AS $$
-BEGIN
-    IF p_tenant IS DISTINCT FROM p_publisher THEN
-        IF p_pinned IS NOT NULL AND EXISTS (SELECT FROM catalog_modelversion WHERE id = p_pinned AND status IN ('READY', 'LIVE')) THEN
-            RETURN p_pinned;
-        END IF;
-        IF p_canary IS NOT NULL AND p_tenant IS NOT NULL
-           AND ('x' || left(encode(sha256(convert_to(p_tenant || '/' || p_canary, 'UTF8')), 'hex'), 8))::bit(32)::bigint % 100 < p_canary_percent
-           AND EXISTS (SELECT FROM catalog_modelversion WHERE id = p_canary AND status IN ('READY', 'LIVE')) THEN
-            RETURN p_canary;
-        END IF;
-    END IF;
-    RETURN p_live;
-END $$;
+) RETURNS uuid LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN p_pinned IS NULL AND p_canary IS NULL OR p_tenant = p_publisher THEN p_live
+                ELSE coalesce(metering_chosen_version(p_tenant, p_pinned, p_canary, p_canary_percent), p_live) END
+$$;
 
 -- With a role or a reference, the caller goes by what it remembers of its key and of the version: `moved`, ahead of all else,
 -- unless the key still has that role and the reference still names that version to that tenant.
