@@ -107,7 +107,7 @@ class ModelVersion(ByPrimaryKey, relay.Node):
         prefetch_related=[
             lambda info: Prefetch("deployments", queryset=_own_deployments(info), to_attr="own_deployments")
         ],
-        description="Where it runs: its publisher's to know, nobody else's.",
+        description="Where it runs: its publisher's and the operator's to know, nobody else's.",
     )
     def deployments(self: Any, info: Info) -> Any:
         known = getattr(self, "own_deployments", None)

@@ -52,12 +52,13 @@ STILL_NO_ONNX = Refused(
 def check_waiting(first: UUID | None = None) -> int:
     """Checks what waits, `first` and then the oldest. Returns how many were tried: 0 while another worker does it."""
     tried = 0
+    failed: set[UUID] = set()
     started = time.monotonic()
     with _alone() as alone:
         while alone and time.monotonic() - started < SECONDS_AT_ONCE:
             waiting = ModelVersion.objects.filter(
                 status=ModelVersionStatus.VALIDATING, report__conversion__state__isnull=True
-            )
+            ).exclude(pk__in=failed)
             version = (waiting.filter(pk=first).first() if first else None) or waiting.order_by("pk").first()
             if version is None:
                 break
@@ -65,9 +66,9 @@ def check_waiting(first: UUID | None = None) -> int:
             try:
                 check_version(version)
             except SandboxFailed:
-                # Not the version's fault: the next round tries again.
+                # Not the version's fault: the next round tries again, and nobody waits behind it.
                 log.exception("version %s could not be checked", version.pk)
-                break
+                failed.add(version.pk)
     return tried
 
 
@@ -80,7 +81,6 @@ def check_version(version: ModelVersion) -> None:
         versions.reject(version.pk, report=known.published(report))
         return
     tell = functools.partial(_tell, version.pk, replace(known, attempts=known.attempts + 1))
-    tell(Report().as_json())
     with tempfile.TemporaryDirectory(prefix="check-") as folder:
         artifact = Path(folder) / "artifact"
         sha256 = known.converted or version.sha256
@@ -91,6 +91,7 @@ def check_version(version: ModelVersion) -> None:
             report.refuse(GONE.reason, GONE.advice)
             versions.reject(version.pk, report=known.published(report))
             return
+        tell(Report().as_json())
         try:
             report = check(_sandbox(), artifact, progress=tell)
         except SandboxFailed:

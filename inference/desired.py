@@ -22,7 +22,9 @@ _WANTED = """
 SELECT v.id, v.model_id, v.number, v.instance_count, v.max_batch_size, v.response_cache, v.size_bytes,
        (v.report #>> '{facts,peak_bytes}')::numeric::bigint, v.status = 'LIVE',
        coalesce(v.id = m.releasing_version_id, false),
-       coalesce(v.id IN (m.canary_version_id, m.shadow_version_id), false)
+       -- The one live before, too: rolling back waits for nothing.
+       coalesce(v.id IN (m.canary_version_id, m.shadow_version_id,
+                         (SELECT live_before_id FROM catalog_modelversion WHERE id = m.live_version_id)), false)
        OR EXISTS (SELECT FROM subscriptions_modelsubscription s
                    WHERE s.pinned_version_id = v.id AND s.status = 'ACTIVE'),
        v.created_at

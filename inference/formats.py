@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import onnx
 
-from inference.checks import archives
+from inference.checks import archives, graphs
 from inference.checks.refusal import Refused
 from inference.ensembles import read_ensemble
 from inference.tensors import Datatype, Signature, TensorSpec
@@ -36,22 +36,30 @@ def read_signature(artifact: bytes, model_format: str = "onnx") -> Signature:
 
 
 def archived_model(artifact: bytes) -> tuple[bytes, Mapping[str, bytes]]:
-    """The model of an `onnx-archive`, and its data files by the paths that it has. Raises ValidationProblem."""
+    """The model of an `onnx-archive`, and its data files by the paths that it has for them. Raises ValidationProblem.
+
+    Whatever else is in the archive stays there.
+    """
     try:
-        files = archives.read(artifact)
-        return archives.model_and_data(files)
+        content, beside = archives.model_and_data(archives.read(artifact))
+        named = graphs.external_files(_parsed(content))
+        return content, {path: beside[path] for path in sorted(named & beside.keys())}
     except Refused as refused:
         raise ValidationProblem(refused.reason, path="input.artifact") from refused
 
 
 def read_onnx(artifact: bytes) -> Signature:
     """Symbolic dimensions are -1, and a scalar has the shape [1], since Triton knows none without dimensions."""
+    return signature_of(_parsed(artifact))
+
+
+def _parsed(artifact: bytes) -> onnx.ModelProto:
     model = onnx.ModelProto()
     try:
         model.ParseFromString(artifact)
     except Exception as error:  # protobuf's own error class is not part of its interface
         raise ValidationProblem("This file is not an ONNX model.", path="input.artifact") from error
-    return signature_of(model)
+    return model
 
 
 def signature_of(model: onnx.ModelProto) -> Signature:

@@ -6,7 +6,6 @@ One channel per event loop and address is shared by all callers. Bytes go throug
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -27,14 +26,20 @@ from tritonclient.grpc.service_pb2 import (  # type: ignore[attr-defined]  # gen
 )
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
+from inference.failures import (
+    INTERNAL_TO_GRPC,
+    MAX_ANSWER_BYTES,
+    away,
+    failure,
+    late,
+    stream_failure,
+    words,
+)
+from inference.failures import ModelBroken as ModelBroken  # noqa: PLC0414  (what it raises is part of it)
 from inference.generation import STOP, Generation, ended
 from inference.tensors import Datatype, InferenceRequest, Tensor, check_content
 from marketplace import trace
-from marketplace.errors import DeadlineExceeded, InferenceFailed, InputRefused, ModelUnavailable, ValidationProblem
-
-MAX_ANSWER_BYTES = 256 * 1024 * 1024
-RETRY_AFTER_MS = 1000
-MAX_MESSAGE_CHARACTERS = 500
+from marketplace.errors import InferenceFailed, ValidationProblem
 
 CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
@@ -49,13 +54,6 @@ CHANNEL_OPTIONS = (
     ("grpc.keepalive_timeout_ms", 5000),
     ("grpc.enable_http_proxy", 0),
 )
-
-
-class ModelBroken(ModelUnavailable):
-    """The server answers and does not run the model: unloading it and then loading it mends that.
-
-    It may have been restarted, or the process behind the model has died, which Triton still calls ready.
-    """
 
 
 class _Connection:
@@ -101,7 +99,7 @@ async def infer(
             _message(model, request, request_id), timeout=timeout, metadata=_metadata()
         )
     except grpc.aio.AioRpcError as error:
-        raise _failure(error, timeout) from error
+        raise failure(error, timeout) from error
     return _outputs(response, request.outputs)
 
 
@@ -130,15 +128,15 @@ async def stream(
                 response = await generation.next()
             if response is None:
                 if not generation.complete:
-                    raise _away()
+                    raise away()
                 return
             if response.error_message:
-                raise _stream_failure(response.error_message)
+                raise stream_failure(response.error_message)
             yield _outputs(response.infer_response, request.outputs)
     except TimeoutError as error:
-        raise _late(timeout) from error
+        raise late(timeout) from error
     except grpc.aio.AioRpcError as error:
-        raise _away() if INTERNAL_TO_GRPC in _details(error) else _failure(error, timeout) from error
+        raise away() if INTERNAL_TO_GRPC in words(error) else failure(error, timeout) from error
     finally:
         generation.leave()
 
@@ -168,9 +166,9 @@ async def load(
     except grpc.aio.AioRpcError as error:
         # Loading an ensemble, Triton looks for its steps in the repository, where uploaded ones are not. It says so,
         # and loads the ensemble with the steps that it has.
-        if "failed to poll from model repository" in _details(error) and await is_model_ready(address, model):
+        if "failed to poll from model repository" in words(error) and await is_model_ready(address, model):
             return
-        raise _failure(error, timeout, "The model cannot be loaded") from error
+        raise failure(error, timeout, "The model cannot be loaded") from error
 
 
 async def unload(address: str, model: str, *, timeout: float = 30) -> None:
@@ -178,7 +176,7 @@ async def unload(address: str, model: str, *, timeout: float = 30) -> None:
     try:
         await _stub(address).RepositoryModelUnload(RepositoryModelUnloadRequest(model_name=model), timeout=timeout)
     except grpc.aio.AioRpcError as error:
-        raise _failure(error, timeout) from error
+        raise failure(error, timeout) from error
 
 
 async def is_server_live(address: str, *, timeout: float = 2) -> bool:
@@ -210,7 +208,7 @@ async def parameter(address: str, model: str, name: str, *, timeout: float = 5) 
     except grpc.aio.AioRpcError as error:
         if error.code() in {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT}:
             return None
-        raise _failure(error, timeout) from error
+        raise failure(error, timeout) from error
     parameters = response.config.parameters
     return parameters[name].string_value if name in parameters else None
 
@@ -237,7 +235,7 @@ async def statistics(address: str, *, timeout: float = 5) -> list[Statistics]:
     try:
         response = await _stub(address).ModelStatistics(ModelStatisticsRequest(), timeout=timeout)
     except grpc.aio.AioRpcError as error:
-        raise _failure(error, timeout) from error
+        raise failure(error, timeout) from error
     return [
         Statistics(
             model=each.name,
@@ -261,7 +259,7 @@ async def model_counters(address: str, model: str = "", *, timeout: float = 5) -
     except grpc.aio.AioRpcError as error:
         if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
             return []
-        raise _failure(error, timeout) from error
+        raise failure(error, timeout) from error
     return [
         {
             "name": each.name,
@@ -327,94 +325,3 @@ def _outputs(response: ModelInferResponse, wanted: tuple[str, ...] | None) -> tu
     if missing:
         raise InferenceFailed(f"The model did not answer with {', '.join(missing)}.")
     return tuple(tensors[name] for name in wanted)
-
-
-def _details(error: grpc.aio.AioRpcError) -> str:
-    return error.details() or ""
-
-
-def _failure(
-    error: grpc.aio.AioRpcError, timeout: float, refusal: str = "The model failed"
-) -> ModelUnavailable | InferenceFailed:
-    """What an RPC's failure means to a caller. Triton's own codes; INTERNAL covers both models and connections."""
-    code, details = error.code(), _details(error)
-    if code is grpc.StatusCode.NOT_FOUND:
-        return _not_loaded()
-    if STUB_DIED.search(details):
-        return _stopped()
-    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return _late(timeout)
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in details:
-        return InferenceFailed(f"The model's answer is larger than {MAX_ANSWER_BYTES} bytes. Ask for less at a time.")
-    if code in UNAVAILABLE or re.match(r"Received RST_STREAM|Stream removed", details):
-        return _away()
-    kind = InputRefused if code is grpc.StatusCode.INVALID_ARGUMENT else InferenceFailed
-    return kind(f"{refusal}: {readable(details)}")
-
-
-def _stream_failure(message: str) -> ModelUnavailable | InferenceFailed:
-    """In a stream Triton says in words alone what failed. (Asked for statuses, `triton_grpc_error`, 2.51 crashes.)"""
-    if "Request for unknown model" in message:
-        return _not_loaded()
-    if STUB_DIED.search(message):
-        return _stopped()
-    text = readable(message)
-    if text.startswith(REFUSED):
-        return InputRefused(f"The model refused: {text.removeprefix(REFUSED)}")
-    if text.startswith(BUSY):
-        return ModelUnavailable(
-            f"The model cannot answer now: {text.removeprefix(BUSY)} Try again shortly.", retry_after_ms=RETRY_AFTER_MS
-        )
-    return InferenceFailed(f"The model failed: {text}")
-
-
-def _not_loaded() -> ModelBroken:
-    return ModelBroken("The model is not loaded yet. Try again in a moment.", retry_after_ms=RETRY_AFTER_MS)
-
-
-def _away() -> ModelUnavailable:
-    return ModelUnavailable(
-        "The model cannot be reached at the moment. Try again shortly.", retry_after_ms=RETRY_AFTER_MS
-    )
-
-
-def _late(timeout: float) -> DeadlineExceeded:
-    return DeadlineExceeded(
-        f"The model did not answer within {timeout:g} seconds. Try again later, or with less input.",
-        retry_after_ms=RETRY_AFTER_MS,
-    )
-
-
-def _stopped() -> ModelBroken:
-    return ModelBroken("The model has stopped and is being restarted.", retry_after_ms=RETRY_AFTER_MS)
-
-
-# grpc.aio's own word for a call of which it does not know how it ended.
-INTERNAL_TO_GRPC = "Internal error from Core"
-OUR_NAME = re.compile(r"'[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}-v[\w.-]*'")
-STUB_DIED = re.compile(r"[Ss]tub process .*(not healthy|unhealthy)")
-# How a model that streams says that it is the input that is wrong, or the moment (inference/backends/generator).
-REFUSED = "Invalid argument: "
-BUSY = "Unavailable: "
-
-UNAVAILABLE = frozenset(
-    {
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.CANCELLED,
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
-        grpc.StatusCode.ABORTED,
-    }
-)
-
-
-def readable(details: str) -> str:
-    """Triton's message without what is ours alone: request ids, tracebacks, names, folders, states of loading."""
-    text = details.split("\n\nAt:\n", maxsplit=1)[0]
-    text = re.sub(r"^\[request id: [^]]*\] ", "", text)
-    text = re.sub(r"^load failed for model '[^']*': version \d+ is at UNAVAILABLE state: ", "", text)
-    text = OUR_NAME.sub("this model", text)
-    text = re.sub(r"(?<![\w.])/(?:[^\s/'\":;,]+/)+", "", text)
-    text = " ".join(text.split()).rstrip(";")
-    if len(text) > MAX_MESSAGE_CHARACTERS:
-        text = text[: MAX_MESSAGE_CHARACTERS - 1] + "…"
-    return text or "it gave no reason."

@@ -17,6 +17,7 @@ from marketplace.errors import InferenceFailed, MarketplaceError, ModelUnavailab
 from marketplace.objects import store
 
 from . import desired, gateway, repository, stubs
+from .failures import readable
 from .models import Deployment, DeploymentStatus
 from .names import load_number, trial_name
 from .placement import Wanted
@@ -40,7 +41,7 @@ async def load(endpoint: str, wanted: Wanted, *, when_ready: Callable[[], None])
     except Exception as error:  # whatever it is, the version's publisher has to see that there is something
         expected = isinstance(error, MarketplaceError | OSError | ValueError)
         log.warning("%s did not load on %s: %s", version.triton_name, endpoint, error, exc_info=not expected)
-        reason = gateway.readable(str(error)) if expected else _("Something unexpected: the operator has been told.")
+        reason = readable(str(error)) if expected else _("Something unexpected: the operator has been told.")
         await sync_to_async(_failed)(row, reason)
         return
     row.load_seconds = time.monotonic() - started

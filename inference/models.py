@@ -3,11 +3,12 @@
 from typing import Any
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Exists, Q
 from django.utils.translation import gettext_lazy as _
 
 from marketplace.access import Principal
 from marketplace.catalog.models import ModelVersion
+from marketplace.tenants.models import User
 
 
 class DeploymentStatus(models.TextChoices):
@@ -23,10 +24,11 @@ class DeploymentStatus(models.TextChoices):
 
 class DeploymentQuerySet(models.QuerySet["Deployment"]):
     def visible_to(self, principal: Principal) -> "DeploymentQuerySet":
-        """To a version's publisher."""
-        if principal.tenant_id is None:
+        """To a version's publisher, and to the operator."""
+        if principal.tenant_id is None and principal.user_id is None:
             return self.none()
-        return self.filter(version__model__publisher=principal.tenant_id)
+        operator = User.objects.filter(pk__in=[principal.user_id], is_staff=True)
+        return self.filter(Exists(operator) | Q(version__model__publisher=principal.tenant_id))
 
 
 class Deployment(models.Model):

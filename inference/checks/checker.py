@@ -7,7 +7,7 @@ from typing import Any
 
 from .refusal import Refused
 from .report import Report
-from .sandbox import Limits, Sandbox
+from .sandbox import Limits, Sandbox, SandboxFailed
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +38,17 @@ def check(
     limits = limits or Limits.for_size(artifact.stat().st_size)
     report = Report()
 
+    confined = False
+
     def hear(line: dict[str, Any]) -> None:
+        nonlocal confined
+        confined = confined or line == {"confined": True}
         if report.hear(line):
             progress(report.as_json())
 
     outcome = sandbox.run(artifact, limits, hear)
+    if not confined:
+        raise SandboxFailed("the child could not confine itself, and looked at nothing")
     report.facts["peak_bytes"] = outcome.peak_bytes
     if report.reason:
         return report

@@ -25,6 +25,9 @@ OLDEST_OPSET = 1
 # its expressions (RE2) run in linear time.
 WELCOME = {("com.microsoft", "Tokenizer")}
 
+# They come to lie in a folder of Triton's, whose Python must not take them for modules.
+CODE = (".py", ".pyc", ".so")
+
 MAX_NESTING = 6
 MAX_NODES = 100_000
 MAX_FUNCTIONS = 512
@@ -323,6 +326,11 @@ def _check_external(tensor: onnx.TensorProto, size: int, files: Mapping[str, byt
             f"The weights of {name!r} are in another file, {location[:100]!r}.",
             "Upload a zip of the .onnx file and its data files; or save it in one file: "
             "`onnx.save(model, 'one.onnx', save_as_external_data=False)`.",
+        )
+    if location.endswith(CODE):
+        raise Refused(
+            f"The weights of {name!r} are in {location[:100]!r}, which has the name of code.",
+            "Give the data files other names: `onnx.save(…, save_as_external_data=True, location='weights')`.",
         )
     if location not in files or location.endswith(".onnx"):
         raise Refused(

@@ -41,10 +41,10 @@ class Limits:
 
     @classmethod
     def for_size(cls, size_bytes: int) -> Self:
-        """An honest model of this size is read twice and unpacked once; a small one that needs more is not honest."""
+        """An honest model is held six times over at most (in a zip, unpacked, parsed, checked, loaded, packed anew)."""
         own = cls()
         return cls(
-            own.memory_bytes + 5 * max(0, size_bytes - MIB),
+            own.memory_bytes + 7 * max(0, size_bytes - MIB),
             own.cpu_seconds + size_bytes // (32 * MIB),
             own.seconds + size_bytes / (16 * MIB),
         )

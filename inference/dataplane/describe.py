@@ -226,7 +226,9 @@ def not_found(ref: str, number: int | None) -> NotFound:
 
 
 def _loaded() -> Any:
-    return Deployment.objects.filter(status=DeploymentStatus.READY, endpoint__in=settings.TRITON_URLS)
+    """What answers a call: it is loaded, or the call has it loaded, which is nothing that a client could wait for."""
+    answering = (DeploymentStatus.READY, DeploymentStatus.COLD)
+    return Deployment.objects.filter(status__in=answering, endpoint__in=settings.TRITON_URLS)
 
 
 def _platform(version: ModelVersion) -> str:

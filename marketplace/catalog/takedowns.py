@@ -31,8 +31,16 @@ def take_down(staff: User, *, model_id: UUID, reason: str) -> MLModel:
         return model
     model.taken_down_at = model.taken_down_at or timezone.now()
     model.takedown_reason = reason
-    model.releasing_version = None
-    model.save(update_fields=["taken_down_at", "takedown_reason", "releasing_version"])
+    if model.releasing_version_id is not None:
+        ReleaseEvent.objects.create(
+            model=model,
+            kind=ReleaseEventKind.CALLED_OFF,
+            version_id=model.releasing_version_id,
+            percent=model.releasing_percent,
+            user=staff,
+        )
+    model.releasing_version = model.releasing_percent = None
+    model.save(update_fields=["taken_down_at", "takedown_reason", "releasing_version", "releasing_percent"])
     ReleaseEvent.objects.create(model=model, kind=ReleaseEventKind.TAKEN_DOWN, reason=reason, user=staff)
     return model
 

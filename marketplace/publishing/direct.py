@@ -95,6 +95,11 @@ def finish(principal: Principal, *, upload_id: UUID, etags: Sequence[str]) -> Up
     return upload
 
 
+def has_come(upload: Upload) -> bool:
+    """Whether its bytes came directly: then it is the worker who reads them."""
+    return bool(upload.parts_id) and UploadPiece.objects.filter(pk=upload.pk, kept=True).exists()
+
+
 def abort(upload: Upload) -> None:
     """Parts that came, and are not needed, go. What the store does not forget just now is left to the sweep."""
     direct = direct_store()

@@ -59,8 +59,8 @@ class Plot:
             if (height := max(round(Decimal(value) / top * HEIGHT, 2), Decimal("0.5")) if top > 0 and value > 0 else 0)
         ]
         return format_html(
-            '<svg viewBox="0 0 {} {}" preserveAspectRatio="none" role="img" aria-label="{}" '
-            'class="block h-32 w-full text-primary-600 dark:text-primary-500" fill="currentColor">{}</svg>',
+            '<svg viewBox="0 0 {} {}" width="100%" height="128" preserveAspectRatio="none" role="img" aria-label="{}" '
+            'class="block text-primary-600 dark:text-primary-500" fill="currentColor">{}</svg>',
             len(self.values),
             HEIGHT,
             f"{self.title}: {self.total}",

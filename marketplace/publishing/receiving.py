@@ -67,6 +67,13 @@ async def receive_into(upload: Upload, receive: Receive) -> Upload:
     return incoming.upload
 
 
+def too_many(upload: Upload) -> PayloadTooLarge:
+    return PayloadTooLarge(
+        _("This upload was declared to have %(size)d bytes, and more came. Create one of the right size.")
+        % {"size": upload.size_bytes}
+    )
+
+
 def _paced(receive: Receive) -> Receive:
     """Raises TooSlow. Only the caller's own time counts, not that in which we do something with what came."""
     left, seconds = PACE_BYTES, PACE_SECONDS
@@ -103,10 +110,7 @@ class _Incoming:
 
     async def add(self, part: bytes) -> None:
         if len(part) > self._left:
-            raise PayloadTooLarge(
-                _("This upload was declared to have %(size)d bytes, and more came. Create one of the right size.")
-                % {"size": self.upload.size_bytes}
-            )
+            raise too_many(self.upload)
         self._left -= len(part)
         self._buffer.append(part)
         self._buffered += len(part)

@@ -72,6 +72,7 @@ def set_canary(principal: Principal, *, model_ref: str, version_id: UUID | None,
 def promote_canary(principal: Principal, *, model_ref: str) -> MLModel:
     """The canary becomes the live version, at once: it is loaded. Calls off a release that is under way."""
     model = own_model(principal, MLModel.objects.by_ref(model_ref))
+    require_standing(model)
     version = model.canary_version
     if version is None:
         raise ValidationProblem(

@@ -36,7 +36,7 @@ from marketplace.tenants.sessions import forgery, request_of
 from . import pieces, uploads
 from .models import Upload, UploadStatus
 from .ownership import own_upload
-from .receiving import HungUp, TooSlow, receive_into, with_records
+from .receiving import HungUp, TooSlow, receive_into, too_many, with_records
 
 VERSION = b"1.0.0"
 OCTETS = "application/offset+octet-stream"
@@ -185,6 +185,9 @@ async def _patch(asked: _Asked, upload: Upload) -> Answer:
     offset = asked.number(b"upload-offset")
     if offset is None:
         raise ValidationProblem(_("Upload-Offset is missing: it says where the bytes begin."))
+    declared = asked.number(b"content-length")
+    if declared is not None and offset + declared > upload.size_bytes:
+        raise too_many(upload)
     return 204, _state(await _received(asked, upload, offset)), b""
 
 

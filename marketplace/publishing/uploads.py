@@ -23,13 +23,24 @@ from .models import Upload, UploadStatus
 from .ownership import own_upload, require_publisher
 
 
-def create(
-    principal: Principal, *, size_bytes: int, sha256: str | None = None, path: str = "input.sizeBytes"
-) -> Upload:
+def create(principal: Principal, *, size_bytes: int, sha256: str | None = None) -> Upload:
     """Room for an artefact of that size. COMPLETE at once when this tenant has uploaded the same bytes before.
 
-    Nobody gets what another tenant has uploaded by knowing its hash. `path` names what has the size.
+    Nobody gets what another tenant has uploaded by knowing its hash.
     """
+    upload = _create(principal, size_bytes, sha256, path="input.sizeBytes")
+    if upload.status == UploadStatus.PENDING:
+        try:
+            direct.begin(upload)
+        except ModelUnavailable:
+            upload.delete()
+            raise
+    return upload
+
+
+@transaction.atomic
+def _create(principal: Principal, size_bytes: int, sha256: str | None, *, path: str) -> Upload:
+    """`path` names what has the size."""
     require_publisher(principal)
     if size_bytes < 1:
         raise ValidationProblem(_("The artefact is empty."), path=path)
@@ -44,18 +55,6 @@ def create(
         )
     if sha256 is not None and not re.fullmatch("[0-9a-f]{64}", sha256):
         raise ValidationProblem(_("A SHA-256 is 64 lower-case hexadecimal digits."), path="input.sha256")
-    upload = _create(principal, size_bytes, sha256, path)
-    if upload.status == UploadStatus.PENDING:
-        try:
-            direct.begin(upload)
-        except ModelUnavailable:
-            upload.delete()
-            raise
-    return upload
-
-
-@transaction.atomic
-def _create(principal: Principal, size_bytes: int, sha256: str | None, path: str) -> Upload:
     # One upload of a tenant is created at a time, so that its limits hold.
     assert principal.tenant_id is not None
     tenant = Tenant.objects.select_for_update(no_key=True).get(pk=principal.tenant_id)
@@ -72,7 +71,8 @@ def _create(principal: Principal, size_bytes: int, sha256: str | None, path: str
 def _has_uploaded(tenant: Tenant, sha256: str, size_bytes: int) -> bool:
     """The lock keeps what is found from being swept until the new upload holds on to it as well."""
     before = tenant.uploads.kept().filter(sha256=sha256, size_bytes=size_bytes).select_for_update().first()
-    return before is not None and store().exists(sha256)
+    with pieces.reaching():
+        return before is not None and store().exists(sha256)
 
 
 def _check_room(tenant: Tenant, size_bytes: int, path: str) -> None:
@@ -112,7 +112,7 @@ def cancel(principal: Principal, *, upload_id: UUID) -> None:
 def submit(principal: Principal, *, upload_id: UUID, model_ref: str, release_notes: str = "") -> ModelVersion:
     """The next version of the model, VALIDATING, of what was uploaded; the upload is USED."""
     upload = own_upload(principal, upload_id)
-    if not upload.parts_id:
+    if not direct.has_come(upload):
         # A process that died at the last byte may have left this to do.
         pieces.complete(upload)
     return _submit(principal, upload_id, model_ref, release_notes)
@@ -144,7 +144,7 @@ def submit_file(
     path: str = "input.artifact",
 ) -> ModelVersion:
     """As `submit`, of a file that has come already, in the field `path`."""
-    upload = create(principal, size_bytes=content.size, path=path)
+    upload = _create(principal, content.size or 0, None, path=path)
     try:
         settings.INCOMING_DIR.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=settings.INCOMING_DIR, delete=False) as written:

@@ -21,7 +21,7 @@ PUBLIC = [
     "/publishers/openlab/",
 ]
 ENTRANCE = ["/accounts/login/", "/accounts/signup/", "/accounts/password/reset/", "/accounts/password/reset/done/"]
-INSIDE = ["/usage/", "/keys/", "/accounts/password/change/", "/accounts/logout/"]
+INSIDE = ["/usage/", "/keys/", "/become-a-publisher/", "/accounts/password/change/", "/accounts/logout/"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -8,7 +8,7 @@ from marketplace.access import ANONYMOUS, Principal
 from marketplace.catalog.models import MLModel, ModelVersion, ReleaseEvent, Visibility
 from marketplace.catalog.takedowns import restore, take_down
 from marketplace.errors import NotFound, PermissionDenied, TakenDown, ValidationProblem
-from marketplace.publishing.releases import release
+from marketplace.publishing.releases import promote_canary, release
 from marketplace.subscriptions.models import ModelSubscriptionStatus, Plan
 from marketplace.tenants.models import User
 from tests import factories
@@ -78,8 +78,17 @@ def test_nothing_is_released_meanwhile_and_what_was_under_way_is_called_off(hous
 
     with pytest.raises(TakenDown, match="has taken openlab/digits down: It writes ransom notes"):
         release(house.publisher, version_id=house.ready.pk)
+    MLModel.objects.update(canary_version=house.ready, canary_percent=10)
+    with pytest.raises(TakenDown):
+        promote_canary(house.publisher, model_ref="openlab/digits")
     house.model.refresh_from_db()
     assert house.model.releasing_version is None
+    kinds = ReleaseEvent.objects.order_by("id").values_list("kind", "version")
+    assert list(kinds) == [
+        ("REQUESTED", house.ready.pk),
+        ("CALLED_OFF", house.ready.pk),
+        ("TAKEN_DOWN", None),
+    ]
 
 
 def test_restored_it_is_what_it_was(house: House) -> None:

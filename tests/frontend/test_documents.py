@@ -10,10 +10,10 @@ from frontend.documents import HERE, document
 from frontend.forms import Form
 from frontend.page import Page
 from frontend.samples import graphql
-from frontend.views import Explore, Keys, Model, Publisher, Usage
+from frontend.views import BecomePublisher, Explore, Keys, Model, Publisher, Usage
 from graphql_api.schema import schema
 
-PAGES: list[type[Page]] = [Explore, Keys, Model, Publisher, Usage]
+PAGES: list[type[Page]] = [BecomePublisher, Explore, Keys, Model, Publisher, Usage]
 FORMS: list[Form] = [form for page in PAGES for form in page.forms.values()]
 PATHS = sorted(
     str(path.relative_to(HERE)) for folder in ("pages", "actions") for path in (HERE / folder).glob("*.graphql")

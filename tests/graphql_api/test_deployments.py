@@ -10,6 +10,7 @@ from graphql_api.nodes import global_id
 from inference.models import Deployment
 from marketplace.catalog.models import ModelVersion
 from tests import factories
+from tests.graphql_api.caller import Caller
 from tests.graphql_api.conftest import Marketplace
 
 DEPLOYMENTS = """
@@ -68,6 +69,13 @@ class TestDeployments:
         [gone] = deployments(marketplace, marketplace.version)
 
         assert gone["endpoint"] == "triton-gone"
+
+    def test_the_operator_sees_them_too(self, marketplace: Marketplace) -> None:
+        operator = Caller(user=factories.user(is_staff=True))
+
+        data = operator.data(DEPLOYMENTS, id=global_id("ModelVersion", marketplace.version.pk))
+
+        assert [each["status"] for each in data["node"]["deployments"]] == ["FAILED"]
 
     def test_those_of_many_versions_take_one_query(
         self, marketplace: Marketplace, django_assert_max_num_queries: Any

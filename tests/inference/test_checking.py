@@ -184,6 +184,43 @@ def test_a_sandbox_that_cannot_be_had_is_not_the_versions_fault(
     assert version.status == "READY"
 
 
+def test_nobody_waits_behind_a_version_that_cannot_be_checked(
+    owner: Principal, model: MLModel, objects: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (submitted(owner, model, graphs.add(), objects) for _ in range(2))
+    check_version = checking.check_version
+
+    def fail_for_the_first(version: ModelVersion) -> None:
+        if version.pk == first.pk:
+            raise SandboxFailed("out of luck")
+        check_version(version)
+
+    monkeypatch.setattr(checking, "check_version", fail_for_the_first)
+    assert checking.check_waiting() == 2
+
+    assert ModelVersion.objects.get(pk=first.pk).status == "VALIDATING"
+    assert ModelVersion.objects.get(pk=second.pk).status == "READY"
+
+
+def test_an_object_store_that_is_away_is_no_attempt(
+    owner: Principal, model: MLModel, objects: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = submitted(owner, model, graphs.add(), objects)
+
+    def away(*arguments: Any) -> None:
+        raise OSError("nobody answers")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(type(store()), "download", away)
+        for _ in range(3):
+            with pytest.raises(OSError, match="nobody answers"):
+                checking.check_waiting()
+
+    checking.check_waiting()
+    version.refresh_from_db()
+    assert version.status == "READY"
+
+
 def test_what_is_gone_from_the_object_store_is_rejected(owner: Principal, model: MLModel, objects: Path) -> None:
     version = submitted(owner, model, graphs.add(), objects)
     assert store().delete(version.sha256)

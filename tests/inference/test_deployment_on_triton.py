@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from inference.formats import read_signature
 from inference.invocation import Invocation, invoke
 from inference.models import Deployment
 from inference.tensors import RawTensor
+from marketplace.access import Principal, TenantRole
 from marketplace.catalog.models import Direction, ModelVersion
+from marketplace.errors import InputRefused
 from marketplace.objects import store
 from marketplace.publishing.versions import Tensor, add_version
 from tests import factories
@@ -72,15 +75,17 @@ class Lab:
         version: ModelVersion = await sync_to_async(make)()
         return version
 
-    async def call(self, name: str, *inputs: tuple[str, str, Any]) -> Invocation:
+    async def call(
+        self, name: str, *inputs: tuple[str, str, Any], principal: Principal | None = None, **how: Any
+    ) -> Invocation:
         tensors = [
             RawTensor(name=tensor, datatype=datatype, shape=list(np.shape(value)), data=np.ravel(value).tolist())
             for tensor, datatype, value in inputs
         ]
-        return await invoke(self.owner, ref=f"openlab/{name}", inputs=tensors, version=1)
+        return await invoke(principal or self.owner, ref=f"openlab/{name}", inputs=tensors, version=1, **how)
 
-    async def add(self, name: str) -> Invocation:
-        return await self.call(name, ("A", "FP32", [1.5]), ("B", "FP32", [2.0]))
+    async def add(self, name: str, **how: Any) -> Invocation:
+        return await self.call(name, ("A", "FP32", [1.5]), ("B", "FP32", [2.0]), **how)
 
     async def configure(self, version: ModelVersion, **change: Any) -> dict[str, Any]:
         asked = {"modelVersion": global_id("ModelVersion", version.pk), **change}
@@ -147,6 +152,41 @@ async def test_a_server_that_is_killed_in_the_middle_comes_back_with_the_same_se
     await server.process.wait()
 
 
+async def test_nobody_who_calls_meanwhile_notices_that_settings_change(lab: Lab) -> None:
+    version = await lab.version(graphs.add(), "add")
+    await deployment.reconcile()
+    key = await sync_to_async(factories.api_key_row)(lab.tenant)
+    by_key = replace(lab.owner, api_key_id=key.pk, role=TenantRole(key.role))
+    ended = asyncio.Event()
+    answers: list[Any] = []
+
+    async def keep_calling() -> None:
+        while not ended.is_set():
+            answer = await asyncio.shield(lab.add("add", principal=by_key, hinted=bool(answers)))
+            assert answer.outputs
+            answers.append(answer.outputs[0].data())
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(8):
+            group.create_task(keep_calling())
+        for instances in (2, 1):
+            assert (await lab.configure(version, instanceCount=instances))["errors"] == []
+            await version.arefresh_from_db()
+            [old] = [row.name async for row in Deployment.objects.filter(status="READY")]
+            before = len(answers)
+
+            async def replaced(gone: str = old) -> bool:
+                await deployment.reconcile()
+                return not await Deployment.objects.filter(name=gone).aexists()
+
+            await until(replaced)
+            assert len(answers) > before
+        ended.set()
+
+    assert set(map(tuple, answers)) == {(3.5,)}
+    assert [row.name async for row in Deployment.objects.all()] == [version.triton_name]
+
+
 async def test_a_first_call_that_does_not_end_has_a_version_refused(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repository, "WARM_UP_SECONDS", 0.2)
     version = await lab.version(graphs.endless(), "endless")
@@ -211,7 +251,7 @@ class TestMerging:
         version = await lab.version(graphs.scaled(), "scaled", max_batch_size=2)
         await deployment.reconcile()
 
-        with pytest.raises(gateway.InputRefused, match="batch-size must be <= 2") as refused:
+        with pytest.raises(InputRefused, match="batch-size must be <= 2") as refused:
             await lab.call("scaled", ("x", "FP32", np.zeros((3, 4))))
 
         assert str(version.model_id) not in refused.value.message

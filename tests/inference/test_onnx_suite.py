@@ -18,6 +18,7 @@ from asgiref.sync import sync_to_async
 from django.core.files.uploadedfile import SimpleUploadedFile
 
 from inference import checking, deployment
+from inference.models import Deployment, DeploymentStatus
 from marketplace.access import TenantRole
 from marketplace.catalog.models import MLModel, ModelVersion
 from tests import factories
@@ -31,6 +32,7 @@ SAMPLE, SAMPLE_OF_THE_NEWEST = 218, 6
 HOW_MANY = 1884 if TAKES_ALL else SAMPLE + SAMPLE_OF_THE_NEWEST
 BATCH = 28
 CALLS_AT_ONCE = 4
+MOST_ROUNDS = 4
 
 # Why a case is not served -> what the report says.
 REFUSALS = {
@@ -53,7 +55,16 @@ ALL = {
     "equal": 845,
     "onnxruntime differs": 16,
 }
-SAMPLED: dict[str, int] = {}
+SAMPLED = {
+    "newer IR": 5,
+    "newer opset": 1,
+    "not a tensor": 3,
+    "not in onnxruntime": 1,
+    "preview or training domain": 2,
+    "locale not installed": 1,
+    "equal": 203,
+    "onnxruntime differs": 8,
+}
 
 PUBLISH = """
 mutation ($model: CreateModelInput!, $version: CreateModelVersionInput!) {
@@ -87,11 +98,19 @@ class Suite:
         await sync_to_async(self.publish)(batch)
         await sync_to_async(checking.check_waiting)()
         served = await sync_to_async(self.release)(batch)
-        await deployment.reconcile(wait=True)
+        await self.load()
         slots = asyncio.Semaphore(CALLS_AT_ONCE)
         await asyncio.gather(*(self.call(case, slots) for case in served))
         await sync_to_async(self.retire)()
         await deployment.reconcile(wait=True)
+
+    async def load(self) -> None:
+        """Until all that was released is live: on a busy machine a load can take longer than it is waited for."""
+        for _ in range(MOST_ROUNDS):
+            await deployment.reconcile(wait=True)
+            if not await MLModel.objects.exclude(releasing_version=None).aexists():
+                return
+            await Deployment.objects.filter(status=DeploymentStatus.FAILED).adelete()
 
     def publish(self, batch: Sequence[Case]) -> None:
         for case in batch:

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import TestCase
 
 from marketplace.access import Principal, TenantRole
@@ -125,6 +126,13 @@ def test_it_makes_no_version_before_it_is_hashed(owner: Principal, openlab: Tena
         uploads.submit(owner, upload_id=upload.pk, model_ref=model.ref)
     tasks.complete_upload(str(upload.pk))
     assert uploads.submit(owner, upload_id=upload.pk, model_ref=model.ref).sha256 == SHA256
+
+
+def test_a_file_that_has_come_needs_none_of_it(owner: Principal, openlab: Tenant) -> None:
+    model = factories.model(openlab)
+    version = uploads.submit_file(owner, content=SimpleUploadedFile("model.onnx", CONTENT), model_ref=model.ref)
+    assert version.sha256 == SHA256
+    assert (unfinished(), keys()) == (0, [f"artefacts/{SHA256[:2]}/{SHA256}"])
 
 
 def test_other_bytes_than_were_declared_end_it(owner: Principal, upload: Upload) -> None:

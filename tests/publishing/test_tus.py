@@ -192,6 +192,7 @@ class TestPatch:
             ({"upload_offset": "1e3"}, 400),
             ({"upload_offset": "9" * 19}, 400),
             ({"tus_resumable": "0.2.2"}, 412),
+            ({"content_length": str(len(CONTENT) + 1)}, 413),
         ]
         for headers, status in wrong:
             answered = await sender.patch(upload, 0, CONTENT, **headers)

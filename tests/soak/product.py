@@ -43,7 +43,7 @@ MOMENTS = (AFTER_ADMISSION, AFTER_ANSWER, BEFORE_ACKNOWLEDGEMENT, AFTER_SETTLE)
 SERVICES = ("web", "worker", "beat", "postgres", "valkey", "triton")
 
 # Only the model that is called: five of them would take Triton five times as long to come back.
-LOAD_ONE = f"from demo import loading; loading.MODELS = ({MODEL.partition('/')[2]!r},); loading.load()"
+LOAD_ONE = "from demo import loading; loading.MODELS = ({!r},); loading.load()"
 
 
 class AtTriton:
@@ -107,12 +107,14 @@ class AtWeb(Deaf):
 class Product:
     """`async with Product(folder)`: everything runs and answers; nothing of it does afterwards."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, model: str = MODEL) -> None:
         self.data_dir = data_dir
+        self.model = model
         self.children: dict[str, Child] = {}
         self.database = ""
         self.key = ""
         self.address: tuple[str, int] = (HOST, 0)
+        self.grpc_address = ""
         self._environment = dict(os.environ)
         self.proxies: dict[str, Proxy] = {}
         self._cleaning = AsyncExitStack()
@@ -195,7 +197,12 @@ class Product:
             "GRPC_PORT": str(grpc_port),
             "INFERENCE_TIMEOUT_SECONDS": str(INFERENCE_TIMEOUT_SECONDS),
         }
-        for words in (("migrate", "-v0"), ("shell", "-v0", "-c", LOAD_ONE), ("reconcile", "--skip-checks")):
+        self.grpc_address = f"{HOST}:{grpc_port}"
+        for words in (
+            ("migrate", "-v0"),
+            ("shell", "-v0", "-c", LOAD_ONE.format(self.model.partition("/")[2])),
+            ("reconcile", "--skip-checks"),
+        ):
             await asyncio.to_thread(self.manage, *words)
         self.key = json.loads((self.data_dir / "demo.json").read_text())["apiKeys"][TENANT]
         for service in Site(self._environment, self.data_dir).services():

@@ -129,6 +129,40 @@ Playground.inputs = (() => {
     };
   };
 
+  /** A picture as the file that it is: its bytes behind their length, as BYTES are sent. */
+  const picture = (spec, id) => {
+    const chooser = h("input", { id, type: "file", accept: "image/png, image/jpeg", required: "" });
+    const seen = h("img", { class: "seen", alt: gettext("The picture that you chose"), hidden: "" });
+    const element = h("div", { class: "field" }, h("label", { for: id }, spec.name), chooser, seen,
+      h("p", { class: "help" }, gettext("A PNG or JPEG.")));
+    let base64 = null;
+    chooser.addEventListener("change", () => {
+      const [file] = chooser.files;
+      base64 = null;
+      seen.hidden = true;
+      if (!file) return;
+      const length = new DataView(new ArrayBuffer(4));
+      length.setUint32(0, file.size, true);
+      const reader = new FileReader();
+      reader.onload = () => { base64 = reader.result.slice(reader.result.indexOf(",") + 1); };
+      reader.readAsDataURL(new Blob([length, file]));
+      const shown = new FileReader();
+      shown.onload = () => {
+        seen.src = shown.result;
+        seen.hidden = false;
+      };
+      shown.readAsDataURL(file);
+    });
+    return {
+      element,
+      read: () => {
+        if (!base64) throw new Error(gettext("Choose a picture first."));
+        return { shape: filled(spec.shape, 1), base64 };
+      },
+      sample: () => {},
+    };
+  };
+
   /** One text on each line; several lines are a batch. */
   const text = (spec, id) => {
     const batch = spec.shape.includes(-1);
@@ -203,6 +237,7 @@ Playground.inputs = (() => {
   const widget = (spec, id) => {
     if (isSheet(spec)) return sheet(spec, id);
     if (spec.contentType === "text/plain" && spec.datatype === "BYTES") return text(spec, id);
+    if ((spec.contentType ?? "").startsWith("image/") && spec.datatype === "BYTES") return picture(spec, id);
     const wide = spec.shape.at(-1);
     if (spec.contentType === "application/x-feature-vector" && spec.labels?.length === wide) return features(spec, id);
     return json(spec, id);

@@ -257,6 +257,8 @@ def external_data() -> Hostile:
         "negative": {"length": -1},
     }.items():
         yield f"external data, {label}", external(files=True, **given), "not in 'weights' where"
+    for location in ("numpy/__init__.py", "evil.so", "sitecustomize.pyc"):
+        yield f"external data, {location}", external(files=True, location=location), "has the name of code"
     yield "external data without any", external(), "in another file"
     yield "external data of the system", external(location="/etc/passwd"), "in another file"
 

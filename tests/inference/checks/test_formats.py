@@ -14,6 +14,7 @@ from inference import gateway
 from inference.checks.checker import check
 from inference.checks.report import Report
 from inference.checks.sandbox import MIB, Limits, Sandbox
+from inference.formats import archived_model
 from inference.tensors import Datatype, InferenceRequest, Signature, Tensor, TensorSpec
 from tests.inference import ensembles, generators, graphs
 from tests.inference.checks import hostile
@@ -72,6 +73,11 @@ async def test_such_a_zip_runs_on_triton(deploy: Deploy, triton: str, folder: st
     answer = await gateway.infer(triton, name, InferenceRequest((tensor,)), timeout=20)
 
     assert np.frombuffer(answer[0].content, np.float32).tolist() == [11, 22, 33]
+
+
+def test_what_else_is_in_the_zip_stays_there() -> None:
+    _model, data = archived_model(archive("export/"))
+    assert set(data) == {"data/weights.bin"}
 
 
 def test_an_ensemble_has_the_signature_of_its_description(checked: Any) -> None:

@@ -1,5 +1,6 @@
 """A hostile set: each artefact is refused for its reason, within the limits, and nothing outside notices."""
 
+import contextlib
 import json
 import os
 import re
@@ -21,6 +22,41 @@ SET = hostile.everything()
 def sandbox() -> Iterator[Sandbox]:
     with Sandbox() as opened:
         yield opened
+
+
+def servers() -> set[int]:
+    """The processes of Triton."""
+    found = set()
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if command.read_bytes().split(b"\0")[0].endswith(b"tritonserver"):
+                found.add(int(command.parent.name))
+    return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_else_notices(triton: str, sandbox: Sandbox) -> Iterator[None]:
+    """The one Triton that the tests run beside is the same afterwards, and no child is left."""
+    port = triton.rpartition(":")[2]
+
+    def ours() -> set[int]:
+        return {pid for pid in servers() if port.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()}
+
+    before = ours()
+    assert len(before) == 1
+    yield
+    assert ours() == before
+    sandbox.close()
+    assert not [each for each in Path("/proc").glob("[0-9]*/cmdline") if is_of_the_sandbox(each)]
+
+
+def is_of_the_sandbox(command: Path) -> bool:
+    """One that this process has started."""
+    try:
+        parent = int((command.parent / "stat").read_text().rpartition(")")[2].split()[1])
+        return parent == os.getpid() and b"forkserver.py" in command.read_bytes()
+    except OSError:
+        return False
 
 
 @pytest.fixture(scope="module")

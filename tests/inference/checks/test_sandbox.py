@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from inference.checks.sandbox import MAX_TOLD_BYTES, MIB, PROJECT, Limits, Outcome, Sandbox
+from inference.checks.checker import check
+from inference.checks.sandbox import MAX_TOLD_BYTES, MIB, PROJECT, Limits, Outcome, Sandbox, SandboxFailed
 
 ATTEMPT = "tests.inference.checks.attempts:attempt"
 CANARY = "canary-7f3a"
@@ -154,6 +155,12 @@ def test_a_crash_is_the_childs_alone(sandbox: Sandbox, artifact: Path) -> None:
     outcome, told = attempt(sandbox, artifact, "crash")
     assert (outcome.ended, outcome.code, told) == ("signal", signal.SIGSEGV, [])
     assert attempt(sandbox, artifact, "read_artifact")[1] == [{"result": "the artefact"}]
+
+
+def test_a_machine_where_nothing_can_be_confined_checks_nothing(artifact: Path) -> None:
+    """A limit that no kernel knows: the child gives up before it looks at anything."""
+    with Sandbox() as opened, pytest.raises(SandboxFailed, match="could not confine itself"):
+        check(opened, artifact, limits=Limits(cpu_seconds=2**70))
 
 
 def test_the_default_limits_are_those_that_were_promised() -> None:

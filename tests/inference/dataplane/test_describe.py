@@ -66,6 +66,13 @@ class TestIndex:
 
         assert index(acme) == []
 
+    def test_what_a_call_would_have_loaded_is_ready(self, openlab: Tenant) -> None:
+        """A client that waits for it to be ready would never make that call."""
+        version = factories.version(factories.model(openlab, "digits"))
+        Deployment.objects.create(version=version, endpoint=settings.TRITON_URLS[0], status=DeploymentStatus.COLD)
+
+        assert index(openlab) == ["openlab/digits@1 READY"]
+
     def test_what_only_a_server_of_old_had_is_not_ready(self, openlab: Tenant) -> None:
         loaded(factories.version(factories.model(openlab, "digits")), "192.0.2.1:8001")
 
