@@ -53,7 +53,7 @@ def test_who_may_not(role):
 
 
 def test_a_consumer_is_told_whom_to_ask():
-    with pytest.raises(PermissionDenied, match="Ask the operator"):
+    with pytest.raises(PermissionDenied, match="/become-a-publisher/"):
         create_model(factories.principal(factories.tenant()), **NEW)
 
 

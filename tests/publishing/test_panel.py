@@ -138,8 +138,8 @@ class TestVersions:
             for version in (house.live, house.version)
         }
         assert shown == {
-            "LIVE": ["Describe", "Settings", "Deprecate"],
-            "READY": ["Release", "Canary", "Shadow", "Describe", "Settings", "Deprecate", "Retire"],
+            "LIVE": ["Add steps", "Describe", "Settings", "Deprecate"],
+            "READY": ["Release", "Canary", "Shadow", "Add steps", "Describe", "Settings", "Deprecate", "Retire"],
         }
 
     def test_another_publisher_releases_nothing(self, house: House) -> None:
