@@ -1,7 +1,6 @@
 """What an artefact is, by its content and never by a name: what runs, what is converted, what is refused, and why."""
 
 import struct
-import zipfile
 from collections.abc import Collection
 
 from .refusal import NeedsConversion, Refused
@@ -107,10 +106,6 @@ def kind_of_zip(names: Collection[str]) -> str:
     if any(name.endswith((".py", ".pyc", ".ipynb", ".whl")) for name in last):
         raise PYTHON
     raise Refused("The zip holds no .onnx file, no ensemble.json and no saved_model.pb.", ONNX_ADVICE)
-
-
-def is_damaged_zip(error: BaseException) -> bool:
-    return isinstance(error, (zipfile.BadZipFile, EOFError, struct.error))
 
 
 def _is_safetensors(artifact: bytes) -> bool:

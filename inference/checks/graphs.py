@@ -39,9 +39,8 @@ EXPORT_ADVICE = (
     "with `model.ir_version = 8`."
 )
 # Operators that give a tensor as large as they are told to -> which input has its shape, or its repeats.
-SHAPED_BY_INPUT = {"ConstantOfShape": 0, "Expand": 1, "Tile": 1, "Reshape": None, "Resize": 3, "Pad": 1, "OneHot": 1}
+SHAPED_BY_INPUT = {"ConstantOfShape": 0, "Expand": 1, "Tile": 1}
 SHAPED_BY_ATTRIBUTE = {"RandomNormal", "RandomUniform"}
-RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
 
 
 @dataclass(slots=True)
@@ -152,10 +151,6 @@ def bring_in(model: onnx.ModelProto, files: Mapping[str, bytes]) -> None:
             tensor.raw_data = files[_location(tensor)][offset : offset + size]
             tensor.ClearField("external_data")
             tensor.ClearField("data_location")
-
-
-def is_random(facts: Facts) -> bool:
-    return bool(RANDOM & set(facts.operators))
 
 
 def has_zipmap(model: onnx.ModelProto) -> bool:
@@ -393,8 +388,7 @@ def _declared_bytes(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorPro
         return 4 * depth[0] if depth else 0
     if node.op_type == "Pad":
         return 4 * max(values(1), default=0)
-    position = SHAPED_BY_INPUT.get(node.op_type)
-    shape = values(position) if position is not None else []
+    shape = values(SHAPED_BY_INPUT[node.op_type]) if node.op_type in SHAPED_BY_INPUT else []
     return 4 * math.prod(shape) if shape else 0
 
 

@@ -20,8 +20,10 @@ SET = hostile.everything()
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
+    before = forkservers()
     with Sandbox() as opened:
         yield opened
+    assert forkservers() == before
 
 
 def servers() -> set[int]:
@@ -35,8 +37,8 @@ def servers() -> set[int]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _nothing_else_notices(triton: str, sandbox: Sandbox) -> Iterator[None]:
-    """The one Triton that the tests run beside is the same afterwards, and no child is left."""
+def _nothing_else_notices(triton: str) -> Iterator[None]:
+    """The one Triton that the tests run beside is the same afterwards."""
     port = triton.rpartition(":")[2]
 
     def ours() -> set[int]:
@@ -46,17 +48,21 @@ def _nothing_else_notices(triton: str, sandbox: Sandbox) -> Iterator[None]:
     assert len(before) == 1
     yield
     assert ours() == before
-    sandbox.close()
-    assert not [each for each in Path("/proc").glob("[0-9]*/cmdline") if is_of_the_sandbox(each)]
 
 
-def is_of_the_sandbox(command: Path) -> bool:
-    """One that this process has started."""
-    try:
-        parent = int((command.parent / "stat").read_text().rpartition(")")[2].split()[1])
-        return parent == os.getpid() and b"forkserver.py" in command.read_bytes()
-    except OSError:
-        return False
+def forkservers() -> set[int]:
+    """Of the sandboxes that this process has open, with their children."""
+    found = set()
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            session = int((command.parent / "stat").read_text().rpartition(")")[2].split()[3])
+            if b"forkserver.py" in command.read_bytes() and parent_of(session) == os.getpid():
+                found.add(int(command.parent.name))
+    return found
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 @pytest.fixture(scope="module")
