@@ -1,13 +1,12 @@
 """Where a version runs, and how."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import strawberry
 import strawberry_django
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db.models import QuerySet
 
 from inference import loading
 from inference.models import Deployment, DeploymentStatus
@@ -15,13 +14,13 @@ from marketplace.catalog import models as catalog
 from marketplace.publishing import configuration
 
 from .context import Info
-from .errors import Problem
 from .mutation import expected_failures
 from .nodes import primary_key
+from .payloads import ModelVersionPayload
 from .scalars import BigInt
 
 if TYPE_CHECKING:
-    from .catalog import ModelVersion
+    pass
 
 strawberry.enum(
     DeploymentStatus,
@@ -66,13 +65,8 @@ class ConfigureModelVersionInput:
 
 
 @strawberry.type
-class ConfigureModelVersionPayload:
-    row: strawberry.Private["QuerySet[catalog.ModelVersion] | None"] = None
-    errors: list[Problem] = strawberry.field(default_factory=list)
-
-    @strawberry_django.field(graphql_type=Annotated["ModelVersion", strawberry.lazy(".catalog")] | None)
-    def model_version(self) -> "QuerySet[catalog.ModelVersion] | None":
-        return self.row
+class ConfigureModelVersionPayload(ModelVersionPayload):
+    pass
 
 
 @strawberry.type

@@ -3,19 +3,16 @@
 from typing import cast
 
 import strawberry
-import strawberry_django
-from django.db.models import QuerySet
 from strawberry.scalars import JSON
 
 from marketplace.catalog import models as catalog
 from marketplace.catalog.models import Direction
 from marketplace.publishing import descriptions
 
-from .catalog import ModelVersion
 from .context import Info
-from .errors import Problem
 from .mutation import expected_failures
 from .nodes import primary_key
+from .payloads import ModelVersionPayload
 from .scalars import BigInt
 
 strawberry.enum(Direction, name="TensorDirection")
@@ -47,13 +44,8 @@ class DescribeModelVersionInput:
 
 
 @strawberry.type
-class DescribeModelVersionPayload:
-    row: strawberry.Private["QuerySet[catalog.ModelVersion] | None"] = None
-    errors: list[Problem] = strawberry.field(default_factory=list)
-
-    @strawberry_django.field(graphql_type=ModelVersion | None)
-    def model_version(self) -> "QuerySet[catalog.ModelVersion] | None":
-        return self.row
+class DescribeModelVersionPayload(ModelVersionPayload):
+    pass
 
 
 @strawberry.type

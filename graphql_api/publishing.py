@@ -14,11 +14,11 @@ from marketplace.publishing import entries, plans, releases
 from marketplace.subscriptions import models as subscriptions
 from marketplace.subscriptions.models import MeteredUnit
 
-from .catalog import Model, ModelVersion
 from .context import Info
 from .errors import Problem
 from .mutation import expected_failures
 from .nodes import primary_key
+from .payloads import ModelPayload, ModelVersionPayload
 from .subscriptions import Plan
 
 
@@ -74,22 +74,12 @@ class RollbackModelInput:
 
 
 @strawberry.type
-class _ModelPayload:
-    row: strawberry.Private["QuerySet[catalog.MLModel] | None"] = None
-    errors: list[Problem] = strawberry.field(default_factory=list)
-
-    @strawberry_django.field(graphql_type=Model | None)
-    def model(self) -> "QuerySet[catalog.MLModel] | None":
-        return self.row
-
-
-@strawberry.type
-class CreateModelPayload(_ModelPayload):
+class CreateModelPayload(ModelPayload):
     pass
 
 
 @strawberry.type
-class RollbackModelPayload(_ModelPayload):
+class RollbackModelPayload(ModelPayload):
     pass
 
 
@@ -104,13 +94,8 @@ class CreatePlanPayload:
 
 
 @strawberry.type
-class ReleaseModelVersionPayload:
-    row: strawberry.Private["QuerySet[catalog.ModelVersion] | None"] = None
-    errors: list[Problem] = strawberry.field(default_factory=list)
-
-    @strawberry_django.field(graphql_type=ModelVersion | None)
-    def model_version(self) -> "QuerySet[catalog.ModelVersion] | None":
-        return self.row
+class ReleaseModelVersionPayload(ModelVersionPayload):
+    pass
 
 
 @strawberry.type

@@ -14,11 +14,12 @@ from marketplace.publishing import releases
 from marketplace.subscriptions import models as subscriptions
 from marketplace.subscriptions import pins
 
-from .catalog import Model, ModelVersion
+from .catalog import ModelVersion
 from .context import Info
 from .errors import Problem
 from .mutation import expected_failures
 from .nodes import primary_key
+from .payloads import ModelPayload, ModelVersionPayload
 from .scalars import BigInt
 from .subscriptions import ModelSubscription
 
@@ -124,47 +125,27 @@ class PinModelVersionInput:
 
 
 @strawberry.type
-class _ModelPayload:
-    row: strawberry.Private["QuerySet[catalog.MLModel] | None"] = None
-    errors: list[Problem] = strawberry.field(default_factory=list)
-
-    @strawberry_django.field(graphql_type=Model | None)
-    def model(self) -> "QuerySet[catalog.MLModel] | None":
-        return self.row
-
-
-@strawberry.type
-class SetCanaryPayload(_ModelPayload):
+class SetCanaryPayload(ModelPayload):
     pass
 
 
 @strawberry.type
-class PromoteCanaryPayload(_ModelPayload):
+class PromoteCanaryPayload(ModelPayload):
     pass
 
 
 @strawberry.type
-class SetShadowPayload(_ModelPayload):
+class SetShadowPayload(ModelPayload):
     pass
 
 
 @strawberry.type
-class _ModelVersionPayload:
-    row: strawberry.Private["QuerySet[catalog.ModelVersion] | None"] = None
-    errors: list[Problem] = strawberry.field(default_factory=list)
-
-    @strawberry_django.field(graphql_type=ModelVersion | None)
-    def model_version(self) -> "QuerySet[catalog.ModelVersion] | None":
-        return self.row
-
-
-@strawberry.type
-class DeprecateModelVersionPayload(_ModelVersionPayload):
+class DeprecateModelVersionPayload(ModelVersionPayload):
     pass
 
 
 @strawberry.type
-class RetireModelVersionPayload(_ModelVersionPayload):
+class RetireModelVersionPayload(ModelVersionPayload):
     pass
 
 

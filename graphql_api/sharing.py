@@ -1,16 +1,13 @@
 """Private models, shared with named tenants."""
 
 import strawberry
-import strawberry_django
-from django.db.models import QuerySet
 
 from marketplace.catalog import models as catalog
 from marketplace.publishing import shares
 
-from .catalog import Model
 from .context import Info
-from .errors import Problem
 from .mutation import expected_failures
+from .payloads import ModelPayload
 
 
 @strawberry.input
@@ -20,22 +17,12 @@ class ShareModelInput:
 
 
 @strawberry.type
-class _SharedPayload:
-    row: strawberry.Private["QuerySet[catalog.MLModel] | None"] = None
-    errors: list[Problem] = strawberry.field(default_factory=list)
-
-    @strawberry_django.field(graphql_type=Model | None)
-    def model(self) -> "QuerySet[catalog.MLModel] | None":
-        return self.row
-
-
-@strawberry.type
-class ShareModelPayload(_SharedPayload):
+class ShareModelPayload(ModelPayload):
     pass
 
 
 @strawberry.type
-class UnshareModelPayload(_SharedPayload):
+class UnshareModelPayload(ModelPayload):
     pass
 
 

@@ -1,18 +1,15 @@
 """Steps that the marketplace provides, put around a publisher's own network: a new version of its model."""
 
 import strawberry
-import strawberry_django
-from django.db.models import QuerySet
 
 from marketplace.access import Principal
 from marketplace.catalog import models as catalog
 from marketplace.publishing import provided, steps
 
-from .catalog import ModelVersion
 from .context import Info
-from .errors import Problem
 from .mutation import expected_failures
 from .nodes import primary_key
+from .payloads import ModelVersionPayload
 
 strawberry.enum(provided.Layout, name="ImageLayout")
 strawberry.enum(provided.Color, name="ImageColor")
@@ -96,13 +93,8 @@ class ComposeModelVersionInput:
 
 
 @strawberry.type
-class ComposeModelVersionPayload:
-    row: strawberry.Private["QuerySet[catalog.ModelVersion] | None"] = None
-    errors: list[Problem] = strawberry.field(default_factory=list)
-
-    @strawberry_django.field(graphql_type=ModelVersion | None)
-    def model_version(self) -> "QuerySet[catalog.ModelVersion] | None":
-        return self.row
+class ComposeModelVersionPayload(ModelVersionPayload):
+    pass
 
 
 @strawberry.type

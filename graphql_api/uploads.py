@@ -16,11 +16,11 @@ from marketplace.publishing import direct, uploads
 from marketplace.publishing import models as publishing
 from marketplace.publishing.models import UploadStatus
 
-from .catalog import ModelVersion
 from .context import Info
 from .errors import Problem
 from .mutation import expected_failures
 from .nodes import ByPrimaryKey, primary_key
+from .payloads import ModelVersionPayload
 from .scalars import BigInt, Upload
 
 strawberry.enum(
@@ -114,13 +114,8 @@ class CompleteUploadPayload(_UploadPayload):
 
 
 @strawberry.type
-class CreateModelVersionPayload:
-    row: strawberry.Private["QuerySet[catalog.ModelVersion] | None"] = None
-    errors: list[Problem] = strawberry.field(default_factory=list)
-
-    @strawberry_django.field(graphql_type=ModelVersion | None)
-    def model_version(self) -> "QuerySet[catalog.ModelVersion] | None":
-        return self.row
+class CreateModelVersionPayload(ModelVersionPayload):
+    pass
 
 
 @strawberry.type
