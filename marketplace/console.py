@@ -117,6 +117,8 @@ class ConsoleAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
 
         `reason` says what a reason is asked for; what was typed is `act`'s second argument.
         """
+        # Whose pages the links in the page's head lead to; Django's own views say so themselves.
+        request.current_app = self.admin_site.name
         row = self.get_object(request, object_id)
         if row is None:
             missing: HttpResponse = self._get_obj_does_not_exist_redirect(request, self.opts, object_id)

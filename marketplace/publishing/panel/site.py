@@ -201,24 +201,5 @@ class PanelAdmin(ConsoleAdmin):
     def confirmed(
         self, request: HttpRequest, object_id: str, *, question: str, act: Callable[[Any], object], done: str
     ) -> HttpResponse:
-        """Asks first (GET), then acts (POST) and says how it went, on the page of the object it was about."""
-        row = self._opened(request, object_id)
-        if row is None:
-            missing: HttpResponse = self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
-            return missing
-        page = self.page_of(row)
-        if request.method != "POST":
-            context = publisher_site.each_context(request) | {
-                "title": str(row),
-                "question": question,
-                "back": page,
-                "opts": self.opts,
-            }
-            return TemplateResponse(request, "publish/confirm.html", context)
-        try:
-            act(row)
-        except MarketplaceError as problem:
-            messages.error(request, problem.message)
-        else:
-            messages.success(request, done)
-        return HttpResponseRedirect(page)
+        """As `decided`, without a reason."""
+        return self.decided(request, object_id, question=question, act=lambda row, _reason: act(row), done=done)
