@@ -7,7 +7,9 @@ through `site.records`.
 import shutil
 from collections.abc import Iterator
 from datetime import timedelta
+from http import HTTPStatus
 
+import httpx
 import pytest
 from django.conf import settings
 from django.utils import timezone
@@ -61,6 +63,19 @@ def site(django_db_blocker: DjangoDbBlocker, tmp_path_factory: pytest.TempPathFa
     finally:
         database.drop()
         shutil.rmtree(folder / "objects", ignore_errors=True)  # 91 MB that pytest would keep
+
+
+@pytest.fixture(autouse=True)
+def loaded(request: pytest.FixtureRequest) -> None:
+    """Triton 2.51 crashes now and then when streams are cut, and here no worker loads everything anew."""
+    if "site" not in request.fixturenames:
+        return
+    site: Site = request.getfixturevalue("site")
+    ready = f"http://{site.triton_http}/v2/models/{site.version('openlab/add').triton_name}/ready"
+    transport = httpx.HTTPTransport(retries=8)  # as long as it takes to start
+    with httpx.Client(transport=transport) as client:
+        if client.get(ready).status_code != HTTPStatus.OK:
+            manage(site.environment, "reconcile", "--skip-checks")
 
 
 @pytest.fixture(scope="session")
