@@ -41,7 +41,7 @@ async def loaded_on_demand(version_id: UUID, deadline: float) -> list[Place]:
     done, _pending = await asyncio.wait((wait,), timeout=max(deadline - loop.time(), 0))
     if not done:
         raise ModelUnavailable(
-            _("This version is being loaded, since nobody had called it for a while. Try again in a moment."),
+            _("This version was not loaded just now, and is being loaded. Try again in a moment."),
             retry_after_ms=round(1000 * await looked_up(_load_seconds(version_id))),
             path="input.model",
         )

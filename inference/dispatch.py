@@ -25,15 +25,14 @@ scheduler = Scheduler()
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """What to ask which version for, within `seconds`; `endpoints` have it loaded, as of a second ago when they are
-    `hinted`. `waits`: how many seconds of them it took to have it loaded."""
+    """What to ask which version for, within `seconds`; `endpoints` have it loaded, as of when it was admitted or
+    a second before. `waits`: how many seconds of them it took to have it loaded."""
 
     version: ModelVersion
     endpoints: Sequence[Place]
     request: InferenceRequest
     seconds: float
     request_id: str
-    hinted: bool
     waits: list[float] = field(default_factory=list)
 
 

@@ -294,7 +294,7 @@ async def _admitted(principal: Principal, wanted: _Wanted, *, hinted: bool, stre
     if admission.unit == MeteredUnit.SECOND:
         seconds = min(seconds, float(admission.units))
     asked = _asked(request, admission, decoupled=target.decoupled, streamed=streamed)
-    errand = dispatch.Errand(target, endpoints, asked, seconds, str(admission.hold_id), hinted)
+    errand = dispatch.Errand(target, endpoints, asked, seconds, str(admission.hold_id))
     return _Call(admission, request, errand, timezone.now())
 
 

@@ -172,7 +172,6 @@ class _Shadows:
                         call.request,
                         settings.INFERENCE_TIMEOUT_SECONDS,
                         f"shadow-{call.id}",
-                        True,
                     )
                 )
                 shadow_ms = (perf_counter() - started) * 1000

@@ -1,10 +1,18 @@
 """What one side tells the other: a message, a reason."""
 
+import unicodedata
+
 from django.utils.translation import gettext as _
 
 from .errors import ValidationProblem
 
 MAX_TEXT = 2000
+
+
+def is_printable(text: str, *, multiline: bool = True) -> bool:
+    """Without control characters, but for tabs and ends of lines in what is `multiline`, and as UTF-8 has it."""
+    kinds = {unicodedata.category(character) for character in text if not (multiline and character in "\t\n\r")}
+    return not kinds & {"Cc", "Cs"}
 
 
 def checked_text(text: str, *, path: str, required: str = "") -> str:
@@ -13,7 +21,7 @@ def checked_text(text: str, *, path: str, required: str = "") -> str:
     `required` is what to say then; without it, nothing said is as good.
     """
     text = text.strip()
-    if len(text) > MAX_TEXT or "\x00" in text:
+    if len(text) > MAX_TEXT or not is_printable(text):
         raise ValidationProblem(_("At most %(most)d printable characters.") % {"most": MAX_TEXT}, path=path)
     if required and not text:
         raise ValidationProblem(required, path=path)

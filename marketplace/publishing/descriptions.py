@@ -14,9 +14,10 @@ from django.utils.translation import gettext as _
 from marketplace.access import Principal
 from marketplace.catalog.models import Datatype, Direction, ModelVersion, TensorSpec
 from marketplace.errors import ValidationProblem
+from marketplace.texts import is_printable
 
 from .ownership import own_version
-from .validation import check, input_path, is_printable
+from .validation import check, input_path
 
 MAX_EXAMPLE_BYTES = 1024**2  # as JSON: whoever looks at the model is sent it
 MAX_LABELS = 65_536

@@ -1,6 +1,5 @@
 """What a publisher typed, checked against the model's own fields before anything is written."""
 
-import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 
 from django.core.exceptions import ValidationError
@@ -10,6 +9,7 @@ from django.utils.translation import gettext as _
 
 from marketplace.catalog.models import Direction, TensorSpec
 from marketplace.errors import ValidationProblem
+from marketplace.texts import is_printable
 
 
 def input_path(field: str) -> str:
@@ -45,12 +45,6 @@ def _check_text(field: object, value: object, path: str) -> None:
                 % {"most": field.max_length, "count": len(text)},
                 path=path,
             )
-
-
-def is_printable(text: str, *, multiline: bool = True) -> bool:
-    """Without control characters, but for tabs and ends of lines in what is `multiline`, and as UTF-8 has it."""
-    kinds = {unicodedata.category(character) for character in text if not (multiline and character in "\t\n\r")}
-    return not kinds & {"Cc", "Cs"}
 
 
 def save(row: models.Model, *, taken: str | Promise, path: str, fields: Iterable[str] | None = None) -> None:

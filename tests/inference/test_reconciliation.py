@@ -462,18 +462,17 @@ class TestCounting:
             LedgerEntry(hold=hold, tenant=seller, created_at=old, **charge) for hold in [template, *holds]
         )
         factories.hold(seller, version, state="held", finished_at=None)
-        if analysed:
-            with connection.cursor() as cursor:
+        with connection.cursor() as cursor:
+            # With a histogram from rows of an earlier test the planner would look at both ends of the index itself.
+            cursor.execute("SELECT pg_clear_attribute_stats('public', 'metering_hold', 'finished_at', false)")
+            if analysed:
                 cursor.execute("ANALYZE metering_hold, metering_ledgerentry")
         before = rows_read()
 
         reconciliation.reconcile()
 
-        # The one that finished, the one that is open, what the first of them was once charged; and a few that
-        # PostgreSQL's planner looks at to know where an index ends, once the tables have been analysed.
-        read = rows_read() - before
-        assert read["metering_hold"] >= 2
-        assert sum(read.values()) < 20, read
+        # The one that finished, the one that is open, and what the first of them was once charged.
+        assert rows_read() - before == {"metering_hold": 2, "metering_ledgerentry": 1}
 
 
 def rows_read() -> Counter[str]:

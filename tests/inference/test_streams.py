@@ -364,7 +364,7 @@ async def test_what_nobody_reads_waits_at_the_server(shop: Shop) -> None:
 
 
 async def test_streams_cut_anywhere_leave_nothing_behind(shop: Shop) -> None:
-    """STREAMS of them, 500 unless the environment says more, at every stage and each in its own way."""
+    """STREAMS of them, 2,000 unless the environment says more, at every stage and each in its own way."""
     plan = await sync_to_async(factories.plan)(
         shop.model, unit="TOKEN", max_tokens_per_call=10, included_units=10**9, burst=10**6, requests_per_second=10**6
     )
@@ -406,7 +406,7 @@ async def test_streams_cut_anywhere_leave_nothing_behind(shop: Shop) -> None:
             await cut(way)
 
     async with asyncio.TaskGroup() as group:
-        for way in range(int(os.environ.get("STREAMS", "500"))):
+        for way in range(int(os.environ.get("STREAMS", "2000"))):
             group.create_task(one(way))
     gc.collect()  # those that were forgotten
     while left := tasks() - before:

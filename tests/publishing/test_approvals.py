@@ -120,14 +120,16 @@ def test_declining_gives_a_reason_and_declining_twice_keeps_the_first(deal: Deal
     assert deal.requested().pk != request.pk
 
 
-@pytest.mark.parametrize("reason", ["", " ", "N" * 2001, "a\x00b"], ids=["none", "blank", "long", "NUL"])
+@pytest.mark.parametrize(
+    "reason", ["", " ", "N" * 2001, "a\x00b", "a\ud800b"], ids=["none", "blank", "long", "NUL", "half a pair"]
+)
 def test_a_reason_is_needed_and_bounded(deal: Deal, reason: str) -> None:
     with pytest.raises(ValidationProblem) as refused:
         decline_request(deal.publisher, request_id=deal.requested().pk, reason=reason)
     assert refused.value.path == "input.reason"
 
 
-@pytest.mark.parametrize("message", ["N" * 2001, "a\x00b"], ids=["long", "NUL"])
+@pytest.mark.parametrize("message", ["N" * 2001, "a\x00b", "a\ud800b"], ids=["long", "NUL", "half a pair"])
 def test_a_message_is_bounded(deal: Deal, message: str) -> None:
     with pytest.raises(ValidationProblem) as refused:
         deal.asks(message=message)
