@@ -38,7 +38,7 @@ class Site:
     environment: dict[str, str]
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The demo marketplace, in a database of its own: other tests roll back or flush theirs."""
     if not CHROMIUM.exists():
