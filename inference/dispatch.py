@@ -9,7 +9,7 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from marketplace.catalog.models import ModelVersion
-from marketplace.errors import ModelUnavailable
+from marketplace.errors import DeadlineExceeded, ModelUnavailable
 
 from . import gateway
 from .demand import loaded_on_demand, mark_broken
@@ -55,7 +55,8 @@ async def infer(errand: Errand) -> Outputs:
                         endpoint, name, errand.request, timeout=remaining, request_id=errand.request_id
                     )
             except ModelUnavailable as error:
-                failure = await _noted(version, endpoint, name, error)
+                await _noted(version, endpoint, name, error)
+                failure = _told(error, failure, remaining, errand)
     raise failure or _nowhere()
 
 
@@ -86,9 +87,10 @@ async def stream(errand: Errand) -> AsyncGenerator[Outputs]:
                             yield outputs
                 return
             except ModelUnavailable as error:
-                failure = await _noted(version, endpoint, name, error)
+                await _noted(version, endpoint, name, error)
                 if answered:
                     raise
+                failure = _told(error, failure, remaining, errand)
     raise failure or _nowhere()
 
 
@@ -119,10 +121,18 @@ def _ranked(places: Sequence[Place]) -> list[Place]:
     return scheduler.ranked([place for place in places if place[0] in settings.TRITON_URLS])
 
 
-async def _noted(version: ModelVersion, endpoint: str, name: str, error: ModelUnavailable) -> ModelUnavailable:
+async def _noted(version: ModelVersion, endpoint: str, name: str, error: ModelUnavailable) -> None:
     if isinstance(error, gateway.ModelBroken):
         await looked_up(mark_broken(endpoint, name, error.message))
         forget_endpoints_of(version.pk)
+
+
+def _told(
+    error: ModelUnavailable, earlier: ModelUnavailable | None, remaining: float, errand: Errand
+) -> ModelUnavailable:
+    """What the caller hears if nobody else answers. A model is late only if it had most of the time itself."""
+    if isinstance(error, DeadlineExceeded) and remaining < errand.seconds / 2:
+        return earlier or _nowhere()
     return error
 
 

@@ -70,7 +70,7 @@ def away() -> ModelUnavailable:
 
 def late(timeout: float) -> DeadlineExceeded:
     return DeadlineExceeded(
-        f"The model did not answer within {timeout:g} seconds. Try again later, or with less input.",
+        f"The model did not answer within {timeout:.4g} seconds. Try again later, or with less input.",
         retry_after_ms=RETRY_AFTER_MS,
     )
 

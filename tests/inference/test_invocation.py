@@ -13,14 +13,15 @@ import pytest_asyncio
 from asgiref.sync import sync_to_async
 from pytest_django import Settings
 
-from inference import deployment, gateway
+from inference import deployment, dispatch, gateway
 from inference.invocation import Invocation, invoke
 from inference.models import Deployment
 from inference.tensors import RawTensor
-from inference.versions import endpoints_of
+from inference.versions import Place, endpoints_of
 from marketplace.access import ANONYMOUS, Principal, TenantRole
 from marketplace.catalog.models import MLModel, ModelVersion
 from marketplace.errors import (
+    DeadlineExceeded,
     IdempotencyConflict,
     MarketplaceError,
     ModelUnavailable,
@@ -246,9 +247,28 @@ async def test_a_server_that_never_answers_is_given_up_at_the_deadline(
     settings.INFERENCE_TIMEOUT_SECONDS = 0.3
     await _deployed_at(undeployed, settings, silent_server[0])
 
-    with pytest.raises(ModelUnavailable):
+    with pytest.raises(DeadlineExceeded, match=r"did not answer within 0\.3 seconds"):
         await undeployed.call()
 
+    assert await nothing_happened()
+
+
+async def test_a_model_that_was_loaded_when_hardly_any_time_was_left_is_not_called_late(
+    undeployed: Shop, settings: Settings, silent_server: tuple[str, asyncio.Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.INFERENCE_TIMEOUT_SECONDS = 0.3
+    settings.TRITON_URLS = [silent_server[0]]
+
+    async def just_in_time(_version: UUID, deadline: float) -> list[Place]:
+        await asyncio.sleep(deadline - asyncio.get_running_loop().time() - 0.1)
+        return [(silent_server[0], undeployed.version.triton_name)]
+
+    monkeypatch.setattr(dispatch, "loaded_on_demand", just_in_time)
+
+    with pytest.raises(ModelUnavailable, match="it is being loaded") as problem:
+        await undeployed.call()
+
+    assert problem.value.code == "MODEL_UNAVAILABLE"
     assert await nothing_happened()
 
 
