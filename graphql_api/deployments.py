@@ -8,7 +8,7 @@ import strawberry_django
 from asgiref.sync import sync_to_async
 from django.conf import settings
 
-from inference import loading
+from inference.deployment import loading
 from inference.models import Deployment, DeploymentStatus
 from marketplace.catalog import models as catalog
 from marketplace.publishing import configuration

@@ -12,7 +12,7 @@ from marketplace.catalog.models import ModelVersion
 from marketplace.errors import DeadlineExceeded, ModelUnavailable
 
 from . import gateway
-from .demand import loaded_on_demand, mark_broken
+from .deployment.demand import loaded_on_demand, mark_broken
 from .records import looked_up
 from .scheduler import Scheduler
 from .tensors import InferenceRequest, Tensor

@@ -30,8 +30,8 @@ from marketplace.errors import MarketplaceError
 from marketplace.metering.models import HoldState
 
 from . import gateway
+from .deployment.names import version_of
 from .models import Deployment, ShadowComparison, TritonCounter, UsageReconciliation, Watermark
-from .names import version_of
 from .watermarks import closed_until
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,8 @@ from django.utils import timezone
 
 from marketplace.metering.models import StoredAnswer
 
-from . import checking, converting, deployment, reconciliation, usage
+from . import checking, converting, reconciliation, usage
+from .deployment import reconciler
 from .models import Heartbeat
 
 log = logging.getLogger(__name__)
@@ -19,7 +20,7 @@ MOST_AT_ONCE = 1000
 
 @shared_task  # type: ignore[untyped-decorator]
 def reconcile() -> None:
-    deployment.run_round()
+    reconciler.run_round()
 
 
 @shared_task  # type: ignore[untyped-decorator]

@@ -28,7 +28,7 @@ def proposed(
     """The version as it would run; None leaves a setting as it is. Nothing is written.
 
     Raises ValidationProblem for what could not be run so. Whether merging leaves the answers of a graph as they are,
-    only a trial on a server can tell (inference.loading.try_out).
+    only a trial on a server can tell (inference.deployment.loading.try_out).
     """
     version = own_version(principal, version_id)
     if version.status not in {ModelVersionStatus.READY, ModelVersionStatus.LIVE}:

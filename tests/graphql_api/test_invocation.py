@@ -16,7 +16,8 @@ from django.core.management import call_command
 from django.db import connection
 
 from graphql_api.nodes import global_id
-from inference import deployment, gateway
+from inference import gateway
+from inference.deployment import reconciler
 from inference.models import Deployment
 from marketplace.access import TenantRole
 from marketplace.catalog.models import ModelVersion
@@ -88,10 +89,10 @@ async def undeployed(settings: Any, tmp_path: Path, transactional_db: None) -> S
 
 @pytest_asyncio.fixture
 async def shop(undeployed: Shop) -> AsyncIterator[Shop]:
-    await deployment.reconcile()
+    await reconciler.reconcile()
     yield undeployed
     await ModelVersion.objects.aupdate(status="RETIRED")
-    await deployment.reconcile()
+    await reconciler.reconcile()
 
 
 async def nothing_happened() -> bool:

@@ -17,7 +17,8 @@ from django.utils import timezone
 import inference.invocation
 from graphql_api.limits import MAX_ANONYMOUS_BODY_BYTES
 from graphql_api.quick import QuickPath
-from inference import deployment, versions
+from inference import versions
+from inference.deployment import reconciler
 from marketplace.access import TenantRole
 from marketplace.catalog.models import MLModel, ModelVersion
 from marketplace.config.asgi import pages
@@ -107,10 +108,10 @@ async def site(settings: Any, tmp_path: Path, transactional_db: None) -> Site:
 
 @pytest_asyncio.fixture
 async def running(site: Site) -> AsyncIterator[Site]:
-    await deployment.reconcile()
+    await reconciler.reconcile()
     yield site
     await ModelVersion.objects.aupdate(status="RETIRED")
-    await deployment.reconcile()
+    await reconciler.reconcile()
 
 
 async def test_a_call_is_answered_ahead_of_django_as_the_view_answers_it(running: Site) -> None:

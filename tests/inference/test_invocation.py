@@ -13,7 +13,8 @@ import pytest_asyncio
 from asgiref.sync import sync_to_async
 from pytest_django import Settings
 
-from inference import deployment, dispatch, gateway
+from inference import dispatch, gateway
+from inference.deployment import reconciler
 from inference.invocation import Invocation, invoke
 from inference.models import Deployment
 from inference.tensors import RawTensor
@@ -73,10 +74,10 @@ async def undeployed(settings: Settings, tmp_path: Path, transactional_db: None)
 
 @pytest_asyncio.fixture
 async def shop(undeployed: Shop) -> AsyncIterator[Shop]:
-    await deployment.reconcile()
+    await reconciler.reconcile()
     yield undeployed
     await ModelVersion.objects.aupdate(status="RETIRED")
-    await deployment.reconcile()
+    await reconciler.reconcile()
 
 
 async def nothing_happened() -> bool:
@@ -306,7 +307,7 @@ async def test_what_a_server_lost_is_loaded_again(shop: Shop, settings: Settings
     with pytest.raises(ModelUnavailable):
         await shop.call()
 
-    await deployment.reconcile()
+    await reconciler.reconcile()
 
     assert (await shop.call()).outputs
 
@@ -338,11 +339,11 @@ async def test_an_answer_that_comes_after_its_hold_has_expired_is_neither_delive
 
 
 async def test_a_round_that_waits_runs_after_the_one_under_way(undeployed: Shop) -> None:
-    await asyncio.gather(deployment.reconcile(wait=True), deployment.reconcile(wait=True))
+    await asyncio.gather(reconciler.reconcile(wait=True), reconciler.reconcile(wait=True))
 
     assert (await undeployed.call()).outputs
     await ModelVersion.objects.aupdate(status="RETIRED")
-    await deployment.reconcile()
+    await reconciler.reconcile()
 
 
 async def test_where_a_version_is_loaded_is_asked_again_when_all_that_was_known_fails(

@@ -17,7 +17,8 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.core.files.uploadedfile import SimpleUploadedFile
 
-from inference import checking, deployment
+from inference import checking
+from inference.deployment import reconciler
 from inference.models import Deployment, DeploymentStatus
 from marketplace.access import TenantRole
 from marketplace.catalog.models import MLModel, ModelVersion
@@ -103,12 +104,12 @@ class Suite:
         slots = asyncio.Semaphore(CALLS_AT_ONCE)
         await asyncio.gather(*(self.call(case, slots) for case in served))
         await sync_to_async(self.retire)()
-        await deployment.reconcile(wait=True)
+        await reconciler.reconcile(wait=True)
 
     async def load(self) -> None:
         """Until all that was released is live: on a busy machine a load can take longer than it is waited for."""
         for _ in range(MOST_ROUNDS):
-            await deployment.reconcile(wait=True)
+            await reconciler.reconcile(wait=True)
             if not await MLModel.objects.exclude(releasing_version=None).aexists():
                 return
             await Deployment.objects.filter(status=DeploymentStatus.FAILED).adelete()

@@ -21,7 +21,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
 
-from inference import demand, deployment, gateway, reconciliation, tasks
+from inference import gateway, reconciliation, tasks
+from inference.deployment import demand, reconciler
 from inference.formats import read_signature
 from inference.invocation import invoke
 from inference.models import Deployment, TritonCounter, UsageReconciliation, Watermark
@@ -66,14 +67,14 @@ async def shop(settings: Settings, tmp_path: Path, transactional_db: None) -> As
     settings.OBJECTS_DIR = tmp_path
     yield await sync_to_async(Shop)(tmp_path)
     await ModelVersion.objects.aupdate(status="RETIRED")
-    await deployment.reconcile()
+    await reconciler.reconcile()
 
 
 @pytest_asyncio.fixture
 async def add(shop: Shop) -> ModelVersion:
     """openlab/add, deployed and compared once: from then on its calls count."""
     version = await sync_to_async(shop.version_of)(graphs.add())
-    await deployment.reconcile()
+    await reconciler.reconcile()
     await compared()
     return version
 
@@ -131,7 +132,7 @@ async def test_calls_that_are_delivered_and_settled_leave_no_drift(shop: Shop, a
 
 async def test_what_was_called_before_the_first_comparison_counts_on_neither_side(shop: Shop) -> None:
     await sync_to_async(shop.version_of)(graphs.add())
-    await deployment.reconcile()
+    await reconciler.reconcile()
     await shop.call(2)
     await compared()
 
@@ -143,7 +144,7 @@ async def test_what_was_called_before_the_first_comparison_counts_on_neither_sid
 async def test_a_version_that_is_loaded_later_counts_from_its_first_call(shop: Shop) -> None:
     await compared()
     await sync_to_async(shop.version_of)(graphs.add())
-    await deployment.reconcile()
+    await reconciler.reconcile()
     await shop.call(2)
 
     assert counts(await usage()) == {"delivered": 2, "settled": 2}
@@ -196,7 +197,7 @@ async def test_a_client_who_cancels_is_explained_though_triton_counts_the_call(s
     await sync_to_async(slow.tensors.all().delete)()
     await sync_to_async(factories.tensor)(slow, "INPUT", "turns", datatype="INT64", shape=[1])
     await sync_to_async(factories.tensor)(slow, "OUTPUT", "result", shape=[1])
-    await deployment.reconcile()
+    await reconciler.reconcile()
     await compared()
 
     def turns(number: int) -> list[RawTensor]:
@@ -245,7 +246,7 @@ async def test_a_charge_that_is_refunded_is_released_and_no_longer_settled(
 async def test_calls_that_the_model_fails_are_released_and_explained(shop: Shop) -> None:
     add = await sync_to_async(shop.version_of)(graphs.add())
     await add.tensors.filter(name="B").aupdate(shape=[3])
-    await deployment.reconcile()
+    await reconciler.reconcile()
     await compared()
     uneven = [RawTensor(name=name, datatype="FP32", shape=[n], data=[1] * n) for name, n in (("A", 2), ("B", 3))]
 
@@ -265,7 +266,7 @@ async def test_an_ensemble_counts_once_however_many_steps_it_has(shop: Shop) -> 
         files={"first/model.onnx": graphs.add(), "second/model.onnx": graphs.add()},
     )
     await sync_to_async(shop.version_of)(pipeline, format="ensemble")
-    await deployment.reconcile()
+    await reconciler.reconcile()
     await compared()
 
     await shop.call(2)
@@ -280,7 +281,7 @@ class TestCountersThatEnd:
         await shop.call()
         await compared()
         await demand.mark_broken(triton, add.triton_name, "it has stopped")
-        await deployment.reconcile()
+        await reconciler.reconcile()
 
         await shop.call(2)
 
@@ -306,7 +307,7 @@ class TestCountersThatEnd:
     ) -> None:
         settings.TRITON_URLS = [server.address]
         add = await sync_to_async(shop.version_of)(graphs.add())
-        await deployment.reconcile()
+        await reconciler.reconcile()
         await compared()
         await shop.call(3)
         await behind_our_back(add, server.address)
@@ -317,7 +318,7 @@ class TestCountersThatEnd:
         await server.process.wait()
         await server.start()
         await until(lambda: gateway.is_server_live(server.address))
-        await deployment.reconcile()
+        await reconciler.reconcile()
         await shop.call(4)
 
         assert counts(await usage()) == {"delivered": 8, "settled": 9, "uncounted": 2, "drift": 1}
@@ -329,7 +330,7 @@ class TestCountersThatEnd:
         await compared()
         await shop.call(2)
         await ModelVersion.objects.aupdate(status="RETIRED")
-        await deployment.reconcile()
+        await reconciler.reconcile()
 
         assert counts(await usage()) == {"delivered": 1, "settled": 3, "uncounted": 2}
 
@@ -361,7 +362,7 @@ async def test_endpoints_count_together_and_are_shown_apart(
 ) -> None:
     settings.TRITON_URLS = [triton, server.address]
     await sync_to_async(shop.version_of)(graphs.add())
-    await deployment.reconcile()
+    await reconciler.reconcile()
     await compared()
     for endpoint, times in ((triton, 2), (server.address, 3)):
         settings.TRITON_URLS = [endpoint]
@@ -375,7 +376,7 @@ async def test_endpoints_count_together_and_are_shown_apart(
 
 async def test_answers_from_tritons_cache_are_delivered_and_charged_like_others(shop: Shop) -> None:
     await sync_to_async(shop.version_of)(graphs.add(), response_cache=True)
-    await deployment.reconcile()
+    await reconciler.reconcile()
     await compared()
 
     for _ in range(3):

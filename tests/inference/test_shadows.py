@@ -13,7 +13,8 @@ from asgiref.sync import sync_to_async
 from django.utils import timezone
 from pytest_django import Settings
 
-from inference import deployment, dispatch, gateway, reconciliation, shadows
+from inference import dispatch, gateway, reconciliation, shadows
+from inference.deployment import reconciler
 from inference.invocation import Invocation, invoke, stream
 from inference.models import Deployment, ShadowComparison, UsageReconciliation
 from inference.tensors import Datatype, InferenceRequest, RawTensor, Tensor
@@ -65,11 +66,11 @@ async def deployed(
     monkeypatch.setattr(shadows, "ROUND_SECONDS", 0)
     shop = await sync_to_async(Shop)(tmp_path)
     await sync_to_async(shop.put_in_the_shadow)(graphs.add())
-    await deployment.reconcile()
+    await reconciler.reconcile()
     yield shop
     await shadows.idle()
     await ModelVersion.objects.aupdate(status="RETIRED")
-    await deployment.reconcile()
+    await reconciler.reconcile()
 
 
 @pytest_asyncio.fixture

@@ -9,7 +9,7 @@ import pytest_asyncio
 from asgiref.sync import sync_to_async
 from pytest_django.fixtures import Settings
 
-from inference import deployment
+from inference.deployment import reconciler
 from inference.invocation import Invocation, invoke
 from inference.tensors import RawTensor, Signature
 from marketplace.access import TenantRole
@@ -55,7 +55,7 @@ async def shop(settings: Settings, tmp_path: Path, transactional_db: None) -> As
     settings.OBJECTS_DIR = tmp_path
     yield await sync_to_async(Shop)(tmp_path)
     await ModelVersion.objects.aupdate(status="RETIRED")
-    await deployment.reconcile()
+    await reconciler.reconcile()
 
 
 def names(answer: Invocation) -> list[str]:
@@ -65,7 +65,7 @@ def names(answer: Invocation) -> list[str]:
 
 async def test_charged_is_what_the_model_counted(shop: Shop) -> None:
     await sync_to_async(shop.publish)(COUNTED)
-    await deployment.reconcile()
+    await reconciler.reconcile()
 
     everything = await shop.call("the cat sat", "the cat")
     some = await shop.call("the cat", outputs=["input_ids"])
@@ -82,14 +82,14 @@ async def test_charged_is_what_the_model_counted(shop: Shop) -> None:
 
 async def test_no_call_is_charged_more_than_was_set_aside_for_it(shop: Shop) -> None:
     await sync_to_async(shop.publish)(COUNTED)
-    await deployment.reconcile()
+    await reconciler.reconcile()
 
     assert (await shop.call(" ".join(["cat"] * 11))).units == 10
 
 
 async def test_a_model_that_does_not_say_how_many_there_were_is_not_paid_for(shop: Shop) -> None:
     await sync_to_async(shop.publish)(TEXT)
-    await deployment.reconcile()
+    await reconciler.reconcile()
 
     with pytest.raises(InferenceFailed, match="by token"):
         await shop.call("the cat")

@@ -9,7 +9,8 @@ import pytest_asyncio
 from asgiref.sync import sync_to_async
 from django.conf import settings
 
-from inference import deployment, gateway
+from inference import gateway
+from inference.deployment import reconciler
 from marketplace.access import Principal
 from marketplace.catalog.models import Direction, MLModel, ModelVersion
 from marketplace.objects.folder import Folder
@@ -44,7 +45,7 @@ class Lab:
 
     async def release(self, version: ModelVersion) -> None:
         await sync_to_async(release)(self.owner, version_id=version.pk)
-        await deployment.reconcile()
+        await reconciler.reconcile()
 
     async def live(self) -> int | None:
         version = await ModelVersion.objects.filter(model=self.model, status="LIVE").afirst()
@@ -60,7 +61,7 @@ async def lab(settings: Any, tmp_path: Path) -> AsyncIterator[Lab]:
     settings.OBJECTS_DIR = tmp_path
     yield await sync_to_async(Lab)(tmp_path)
     await ModelVersion.objects.aupdate(status="RETIRED")
-    await deployment.reconcile()
+    await reconciler.reconcile()
     await gateway.close()
 
 
@@ -92,8 +93,8 @@ async def test_a_version_that_cannot_be_loaded_leaves_the_live_one(lab: Lab, set
 
 async def test_a_retired_version_is_unloaded(lab: Lab) -> None:
     version = await lab.add()
-    await deployment.reconcile()
+    await reconciler.reconcile()
     assert await lab.loaded(version)
     await sync_to_async(retire)(lab.owner, version_id=version.pk)
-    await deployment.reconcile()
+    await reconciler.reconcile()
     assert not await lab.loaded(version)

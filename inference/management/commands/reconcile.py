@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from inference.deployment import run_round
+from inference.deployment.reconciler import run_round
 
 
 class Command(BaseCommand):

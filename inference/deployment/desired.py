@@ -10,9 +10,9 @@ from django.db import connection, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from inference.models import Deployment, DeploymentStatus
 from marketplace.catalog.models import ModelVersion, triton_name
 
-from .models import Deployment, DeploymentStatus
 from .placement import Row, Wanted, estimate
 
 # Who looked up where a version is loaded remembers it for a second (versions.py); and a moment, to send the call.

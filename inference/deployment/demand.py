@@ -9,12 +9,11 @@ from django.db.models import Max
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from inference.models import Deployment, DeploymentStatus
+from inference.records import looked_up
+from inference.versions import Place, forget_endpoints_of
 from marketplace.errors import ModelUnavailable
 from marketplace.publishing.worker import tell_reconciler
-
-from .models import Deployment, DeploymentStatus
-from .records import looked_up
-from .versions import Place, forget_endpoints_of
 
 LOOK_SECONDS = 0.1
 # However long a caller may wait: one who comes later has it asked for again.

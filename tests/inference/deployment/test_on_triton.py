@@ -15,7 +15,8 @@ from asgiref.sync import sync_to_async
 from pytest_django import Settings
 
 from graphql_api.nodes import global_id
-from inference import deployment, gateway, repository
+from inference import gateway, repository
+from inference.deployment import reconciler
 from inference.formats import read_signature
 from inference.invocation import Invocation, invoke
 from inference.models import Deployment
@@ -99,7 +100,7 @@ async def lab(settings: Settings, tmp_path: Path, transactional_db: None) -> Asy
     settings.OBJECTS_DIR = tmp_path / "objects"
     yield await sync_to_async(Lab)()
     await ModelVersion.objects.aupdate(status="RETIRED")
-    await deployment.reconcile()
+    await reconciler.reconcile()
 
 
 async def failure(version: ModelVersion) -> str:
@@ -110,7 +111,7 @@ async def failure(version: ModelVersion) -> str:
 
 async def test_a_process_that_died_is_found_and_mended_before_anybody_calls(lab: Lab) -> None:
     version = await lab.version(graphs.add(), "add", instance_count=2)
-    await deployment.reconcile()
+    await reconciler.reconcile()
     row = await Deployment.objects.aget()
     assert row.processes == 2
     assert row.memory_bytes > 2 * 30 * 10**6
@@ -118,7 +119,7 @@ async def test_a_process_that_died_is_found_and_mended_before_anybody_calls(lab:
     os.kill(second, signal.SIGKILL)
     await until(lambda: asyncio.sleep(0, not processes_of(version.triton_name, 1)))
 
-    await deployment.reconcile()
+    await reconciler.reconcile()
 
     assert len(processes_of(version.triton_name, 1)) == 1
     assert (await lab.add("add")).outputs
@@ -131,7 +132,7 @@ async def test_a_server_that_is_killed_in_the_middle_comes_back_with_the_same_se
     await server.start()
     settings.TRITON_URLS = [server.address]
     names = {(await lab.version(graphs.add(), f"add-{number}")).triton_name for number in range(6)}
-    rounds = asyncio.create_task(deployment.reconcile())
+    rounds = asyncio.create_task(reconciler.reconcile())
     await until(Deployment.objects.filter(status="READY").aexists)
 
     server.process.kill()
@@ -141,7 +142,7 @@ async def test_a_server_that_is_killed_in_the_middle_comes_back_with_the_same_se
     await until(lambda: gateway.is_server_live(server.address))
 
     async def back() -> bool:
-        await deployment.reconcile()
+        await reconciler.reconcile()
         return await Deployment.objects.filter(status="READY").acount() == len(names)
 
     await until(back)
@@ -154,7 +155,7 @@ async def test_a_server_that_is_killed_in_the_middle_comes_back_with_the_same_se
 
 async def test_nobody_who_calls_meanwhile_notices_that_settings_change(lab: Lab) -> None:
     version = await lab.version(graphs.add(), "add")
-    await deployment.reconcile()
+    await reconciler.reconcile()
     key = await sync_to_async(factories.api_key_row)(lab.tenant)
     by_key = replace(lab.owner, api_key_id=key.pk, role=TenantRole(key.role))
     ended = asyncio.Event()
@@ -176,7 +177,7 @@ async def test_nobody_who_calls_meanwhile_notices_that_settings_change(lab: Lab)
             before = len(answers)
 
             async def replaced(gone: str = old) -> bool:
-                await deployment.reconcile()
+                await reconciler.reconcile()
                 return not await Deployment.objects.filter(name=gone).aexists()
 
             await until(replaced)
@@ -191,7 +192,7 @@ async def test_a_first_call_that_does_not_end_has_a_version_refused(lab: Lab, mo
     monkeypatch.setattr(repository, "WARM_UP_SECONDS", 0.2)
     version = await lab.version(graphs.endless(), "endless")
 
-    await deployment.reconcile()
+    await reconciler.reconcile()
 
     assert "its first call took longer than 0.2 seconds" in await failure(version)
 
@@ -199,7 +200,7 @@ async def test_a_first_call_that_does_not_end_has_a_version_refused(lab: Lab, mo
 async def test_an_invented_call_that_fails_proves_nothing_and_none_is_counted(lab: Lab) -> None:
     version = await lab.version(graphs.unlucky(), "unlucky")
 
-    await deployment.reconcile()
+    await reconciler.reconcile()
 
     [counted] = [
         each
@@ -218,7 +219,7 @@ class TestMerging:
         configured = await lab.configure(version, maxBatchSize=16)
         assert configured["errors"] == []
         assert configured["modelVersion"]["maxBatchSize"] == 16
-        await deployment.reconcile()
+        await reconciler.reconcile()
         await version.arefresh_from_db()
         random = np.random.default_rng(3)
         inputs = [random.normal(size=(rows, 4)).astype(np.float32) for rows in (1, 2, 3) * 4]
@@ -249,7 +250,7 @@ class TestMerging:
 
     async def test_a_request_of_more_rows_is_refused_in_words_that_hide_our_names(self, lab: Lab) -> None:
         version = await lab.version(graphs.scaled(), "scaled", max_batch_size=2)
-        await deployment.reconcile()
+        await reconciler.reconcile()
 
         with pytest.raises(InputRefused, match="batch-size must be <= 2") as refused:
             await lab.call("scaled", ("x", "FP32", np.zeros((3, 4))))

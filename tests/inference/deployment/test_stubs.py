@@ -2,7 +2,7 @@
 
 import pytest
 
-from inference import stubs
+from inference.deployment import stubs
 from tests.inference import ensembles, graphs
 from tests.inference.conftest import Deploy
 

@@ -19,7 +19,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
 
-from inference import deployment, desired, gateway
+from inference import gateway
+from inference.deployment import desired, reconciler
 from inference.invocation import Invocation, invoke
 from inference.models import Deployment
 from inference.tensors import RawTensor
@@ -116,7 +117,7 @@ class TestRounds:
     async def test_a_slow_load_holds_up_no_other_versions_release(self, lab: Lab, server: Standin) -> None:
         slow, small = await lab.version("slow"), await lab.version("small")
         gate = server.load_gates[slow.triton_name] = Gate()
-        rounds = asyncio.create_task(deployment.reconcile())
+        rounds = asyncio.create_task(reconciler.reconcile())
         await gate.reached.wait()
 
         await lab.release(small)
@@ -130,7 +131,7 @@ class TestRounds:
     async def test_a_slow_server_holds_up_no_other(self, lab: Lab, servers: tuple[Standin, Standin]) -> None:
         version = await lab.version("add")
         gate = servers[0].load_gates[version.triton_name] = Gate()
-        rounds = asyncio.create_task(deployment.reconcile())
+        rounds = asyncio.create_task(reconciler.reconcile())
         await gate.reached.wait()
 
         await until(Deployment.objects.filter(endpoint=servers[1].address, status="READY").aexists)
@@ -144,22 +145,22 @@ class TestRounds:
         version = await lab.version("add")
         await lab.release(version)
         servers[1].refuses[version.triton_name] = "there is no room"
-        await deployment.reconcile()
+        await reconciler.reconcile()
         assert not await is_live(version)
 
         await servers[1].stop()
-        await deployment.reconcile()
+        await reconciler.reconcile()
 
         assert await is_live(version)
 
     async def test_nothing_goes_live_while_no_server_answers(self, lab: Lab, servers: tuple[Standin, Standin]) -> None:
         version = await lab.version("add")
-        await deployment.reconcile()
+        await reconciler.reconcile()
         await lab.release(version)
         for server in servers:
             await server.stop()
 
-        await deployment.reconcile()
+        await reconciler.reconcile()
 
         assert not await is_live(version)
 
@@ -168,16 +169,16 @@ class TestRounds:
     ) -> None:
         version = await lab.version("add")
         server.refuses[version.triton_name] = "it has a hole"
-        await deployment.reconcile()
-        await deployment.reconcile()
+        await reconciler.reconcile()
+        await reconciler.reconcile()
         row = await Deployment.objects.aget()
         assert (row.status, row.failures, len(server.loads)) == ("FAILED", 1, 1)
         assert "it has a hole" in row.error
 
         await Deployment.objects.aupdate(changed_at=timezone.now() - timedelta(seconds=2))
-        await deployment.reconcile()
+        await reconciler.reconcile()
         await Deployment.objects.aupdate(changed_at=timezone.now() - timedelta(seconds=2))
-        await deployment.reconcile()
+        await reconciler.reconcile()
 
         assert len(server.loads) == 2
 
@@ -186,7 +187,7 @@ class TestRounds:
     ) -> None:
         await lab.version("add", sha256="ab" * 32)
 
-        await deployment.reconcile()
+        await reconciler.reconcile()
 
         row = await Deployment.objects.aget()
         assert row.status == "FAILED"
@@ -195,13 +196,13 @@ class TestRounds:
 
     async def test_what_a_server_forgot_is_loaded_again(self, lab: Lab, server: Standin) -> None:
         versions = {(await lab.version(name)).triton_name for name in ("one", "two", "three")}
-        await deployment.reconcile()
+        await reconciler.reconcile()
         await server.stop()
-        await deployment.reconcile()
+        await reconciler.reconcile()
         await server.start()
         await until(lambda: gateway.is_server_live(server.address))
 
-        await deployment.reconcile()
+        await reconciler.reconcile()
 
         assert set(server.models) == versions
 
@@ -211,7 +212,7 @@ class TestRounds:
         async def asked() -> tuple[int, dict[str, int]]:
             server.asked.clear()
             queries = await sync_to_async(lambda: CaptureQueriesContext(connection).__enter__())()
-            await deployment.reconcile()
+            await reconciler.reconcile()
 
             def counted() -> int:
                 queries.__exit__(None, None, None)
@@ -220,11 +221,11 @@ class TestRounds:
             return await sync_to_async(counted)(), dict(server.asked)
 
         await lab.version("one")
-        await deployment.reconcile()
+        await reconciler.reconcile()
         of_one = await asked()
         for number in range(20):
             await lab.version(f"more-{number}")
-        await deployment.reconcile()
+        await reconciler.reconcile()
 
         assert await asked() == of_one
         assert 0 < of_one[0] < 5
@@ -234,21 +235,21 @@ class TestRounds:
 class TestOrphans:
     async def test_what_we_loaded_and_nobody_knows_of_is_unloaded(self, lab: Lab, server: Standin) -> None:
         await lab.version("add")
-        await deployment.reconcile()
+        await reconciler.reconcile()
         await MLModel.objects.all().adelete()
 
-        await deployment.reconcile()
+        await reconciler.reconcile()
 
         assert not server.models
 
     async def test_what_somebody_else_loaded_stays(self, lab: Lab, server: Standin) -> None:
         version = await lab.version("add")
-        await deployment.reconcile()
+        await reconciler.reconcile()
         (model,) = server.models.values()
         model.config["parameters"]["marketplace"]["string_value"] = "another one"
         await ModelVersion.objects.filter(pk=version.pk).adelete()
 
-        await deployment.reconcile()
+        await reconciler.reconcile()
 
         assert list(server.models) == [version.triton_name]
 
@@ -258,7 +259,7 @@ class TestOrphans:
         server.models["trial-old"] = Loaded({"parameters": parameters}, now - 3_600_000)
         server.models["trial-new"] = Loaded({"parameters": parameters}, now)
 
-        await deployment.reconcile()
+        await reconciler.reconcile()
 
         assert list(server.models) == ["trial-new"]
 
@@ -268,10 +269,10 @@ class TestSettings:
         self, lab: Lab, server: Standin
     ) -> None:
         version = await lab.version("add", "LIVE")
-        await deployment.reconcile()
+        await reconciler.reconcile()
         new = await lab.configure(version, instance_count=2)
         gate = server.load_gates[new] = Gate()
-        rounds = asyncio.create_task(deployment.reconcile())
+        rounds = asyncio.create_task(reconciler.reconcile())
         await gate.reached.wait()
 
         await lab.call("add")
@@ -285,35 +286,35 @@ class TestSettings:
 
     async def test_the_old_ones_stay_for_a_call_that_is_under_way(self, lab: Lab, server: Standin) -> None:
         version = await lab.version("add", "LIVE")
-        await deployment.reconcile()
+        await reconciler.reconcile()
         gate = server.call_gates[version.triton_name] = Gate()
         call = asyncio.create_task(lab.call("add"))
         await gate.reached.wait()
         new = await lab.configure(version, instance_count=2)
-        await deployment.reconcile()
+        await reconciler.reconcile()
         await hints_pass()
 
-        await deployment.reconcile()
+        await reconciler.reconcile()
 
         assert await statuses() == {version.triton_name: "DRAINING", new: "READY"}
         assert set(server.models) == {version.triton_name, new}
         gate.opened.set()
         await call
-        await deployment.reconcile()
+        await reconciler.reconcile()
         assert set(server.models) == {new}
         assert await statuses() == {new: "READY"}
 
     async def test_the_old_ones_stay_while_somebody_may_remember_them(self, lab: Lab, server: Standin) -> None:
         """A web process asks once a second where a version is loaded."""
         version = await lab.version("add", "LIVE")
-        await deployment.reconcile()
+        await reconciler.reconcile()
         key = await sync_to_async(factories.api_key_row)(lab.tenant)
         remembering = replace(lab.owner, api_key_id=key.pk, role=TenantRole(key.role))
         assert await endpoints_of(version.pk) == [(server.address, version.triton_name)]
         new = await lab.configure(version, instance_count=2)
-        await deployment.reconcile()
+        await reconciler.reconcile()
 
-        await deployment.reconcile()
+        await reconciler.reconcile()
 
         assert (await invoke(remembering, ref="openlab/add", inputs=INPUTS, hinted=True)).outputs
         assert server.models[version.triton_name].calls == 1
@@ -324,15 +325,15 @@ class TestSettings:
     ) -> None:
         """It looked up where the version is, and then waited for longer than anybody expects."""
         version = await lab.version("add", "LIVE")
-        await deployment.reconcile()
+        await reconciler.reconcile()
         gate = server.call_gates[version.triton_name] = Gate()
         call = asyncio.create_task(lab.call("add"))
         await gate.reached.wait()
         await Hold.objects.aupdate(created_at=timezone.now() + timedelta(hours=1))
         new = await lab.configure(version, instance_count=2)
-        await deployment.reconcile()
+        await reconciler.reconcile()
         await hints_pass()
-        await deployment.reconcile()
+        await reconciler.reconcile()
         assert set(server.models) == {new}
 
         gate.opened.set()
@@ -344,41 +345,41 @@ class TestSettings:
         self, lab: Lab, server: Standin
     ) -> None:
         version = await lab.version("add", "LIVE")
-        await deployment.reconcile()
+        await reconciler.reconcile()
         new = await lab.configure(version, instance_count=2)
         server.refuses[new] = "there is no room"
 
-        await deployment.reconcile()
+        await reconciler.reconcile()
 
         await lab.call("add")
         assert await statuses() == {version.triton_name: "READY", new: "FAILED"}
 
     async def test_taking_settings_back_loads_nothing(self, lab: Lab, server: Standin) -> None:
         version = await lab.version("add", "LIVE")
-        await deployment.reconcile()
+        await reconciler.reconcile()
         new = await lab.configure(version, instance_count=2)
-        await deployment.reconcile()
+        await reconciler.reconcile()
 
         await lab.configure(version, instance_count=1)
-        await deployment.reconcile()
+        await reconciler.reconcile()
 
         assert server.loads == [version.triton_name, new]
         assert await statuses() == {version.triton_name: "READY", new: "DRAINING"}
 
     async def test_a_retired_version_stays_for_the_call_that_is_under_way(self, lab: Lab, server: Standin) -> None:
         version = await lab.version("add")
-        await deployment.reconcile()
+        await reconciler.reconcile()
         gate = server.call_gates[version.triton_name] = Gate()
         call = asyncio.create_task(lab.call("add", version=1))
         await gate.reached.wait()
         await sync_to_async(retire)(lab.owner, version_id=version.pk)
 
-        await deployment.reconcile()
+        await reconciler.reconcile()
 
         assert list(server.models) == [version.triton_name]
         gate.opened.set()
         await call
-        await deployment.reconcile()
+        await reconciler.reconcile()
         assert not server.models
         assert not await statuses()
 
@@ -395,7 +396,7 @@ class TestMemory:
             version = await lab.version(name, "LIVE", report={"facts": {"peak_bytes": 100 * MB}})
             await ModelVersion.objects.filter(pk=version.pk).aupdate(created_at=now - timedelta(hours=1 + age))
             versions.append(version)
-        await deployment.reconcile()
+        await reconciler.reconcile()
         return versions
 
     async def test_what_was_used_last_is_loaded(self, server: Standin, versions: list[ModelVersion]) -> None:
@@ -412,10 +413,10 @@ class TestMemory:
         call = asyncio.create_task(lab.call("oldest"))
         await until(Deployment.objects.filter(wanted_at__isnull=False).aexists)
 
-        await deployment.reconcile()
+        await reconciler.reconcile()
         assert await statuses() == {newest: "DRAINING", middle: "READY", oldest: "COLD"}
         await Deployment.objects.filter(name=newest).aupdate(changed_at=timezone.now() - desired.HINTS_LAST)
-        await deployment.reconcile()
+        await reconciler.reconcile()
 
         assert (await call).outputs
         assert await statuses() == {newest: "COLD", middle: "READY", oldest: "READY"}
@@ -429,7 +430,7 @@ class TestMemory:
         await until(Deployment.objects.filter(wanted_at__isnull=False).aexists)
         settings.TRITON_MEMORY_BYTES = 350 * MB
 
-        await deployment.reconcile()
+        await reconciler.reconcile()
 
         assert all(answer.outputs for answer in await asyncio.gather(*calls))
         assert server.loads.count(oldest) == 1
@@ -459,7 +460,7 @@ class TestMemory:
         await until(Deployment.objects.filter(wanted_at__isnull=False).aexists)
         settings.TRITON_MEMORY_BYTES = 350 * MB
         waiting = perf_counter()
-        await deployment.reconcile()
+        await reconciler.reconcile()
         waited = perf_counter() - waiting
 
         answer = await call
@@ -473,9 +474,9 @@ class TestMemory:
         await ModelVersion.objects.filter(pk=second.pk).aupdate(created_at=timezone.now() - timedelta(days=9))
         await lab.release(second)
 
-        await deployment.reconcile()
+        await reconciler.reconcile()
         await hints_pass()
-        await deployment.reconcile()
+        await reconciler.reconcile()
 
         assert await is_live(second)
 
@@ -484,7 +485,7 @@ class TestMemory:
     ) -> None:
         giant = await lab.version("giant", report={"facts": {"peak_bytes": 300 * MB}})
 
-        await deployment.reconcile()
+        await reconciler.reconcile()
 
         row = await Deployment.objects.aget(version=giant)
         assert (row.status, row.error) == (
@@ -498,6 +499,6 @@ class TestMemory:
         used = timezone.now().replace(microsecond=0)
         server.models[versions[0].triton_name].last_call = int(used.timestamp() * 1000)
 
-        await deployment.reconcile()
+        await reconciler.reconcile()
 
         assert (await Deployment.objects.aget(version=versions[0])).used_at == used

@@ -7,9 +7,9 @@ from uuid import UUID
 
 import pytest
 
+from inference.deployment.placement import Row, Seen, Wanted, plan
 from inference.gateway import Statistics
 from inference.models import DeploymentStatus as Status
-from inference.placement import Row, Seen, Wanted, plan
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

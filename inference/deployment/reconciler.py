@@ -20,12 +20,13 @@ from django.conf import settings
 from django.db import close_old_connections
 from django.utils import timezone
 
+from inference import gateway
+from inference.models import Deployment
 from marketplace.errors import MarketplaceError
 from marketplace.metering.connections import close, connection
 from marketplace.publishing import releases
 
-from . import desired, gateway, loading, stubs
-from .models import Deployment
+from . import desired, loading, stubs
 from .names import is_left_trial, version_name
 from .placement import Plan, Row, Seen, Wanted, plan
 

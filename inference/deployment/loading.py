@@ -12,16 +12,17 @@ from django.conf import settings
 from django.db import transaction
 from django.utils.translation import gettext as _
 
+from inference import gateway, repository
+from inference.failures import readable
+from inference.models import Deployment, DeploymentStatus
+from inference.signatures import signature_of
 from marketplace.catalog.models import ModelVersion
 from marketplace.errors import InferenceFailed, MarketplaceError, ModelUnavailable, ValidationProblem
 from marketplace.objects import store
 
-from . import desired, gateway, repository, stubs
-from .failures import readable
-from .models import Deployment, DeploymentStatus
+from . import desired, stubs
 from .names import load_number, trial_name
 from .placement import Wanted
-from .signatures import signature_of
 
 log = logging.getLogger(__name__)
 
