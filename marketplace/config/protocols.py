@@ -6,6 +6,7 @@ uvicorn waits for as long as the caller likes, but between requests. Here a conn
 import asyncio
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
@@ -20,11 +21,36 @@ LINGER_SECONDS = 1.0
 TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
+class _Parser(httptools.HttpRequestParser):
+    """Reads a request on that offers another protocol than WebSocket, as curl --http2 and Java's client do with HTTP/2.
+
+    A server may ignore such an offer (RFC 9110, section 7.8). httptools takes the request to end with its head, and its
+    body for the other protocol: so it is given the head once more, without the offer.
+    """
+
+    def __init__(self, connection: "HTTPConnection") -> None:
+        super().__init__(connection)
+        self._connection = connection
+
+    def feed_data(self, data: bytes) -> None:  # type: ignore[override]  # asyncio gives nothing else
+        while True:
+            try:
+                super().feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as offer:
+                if not self._connection.is_declined():
+                    raise
+                data = self._connection.head_without_offer() + data[offer.args[0] :]
+
+
 class HTTPConnection(HttpToolsProtocol):
     """Ends with 408 when a request does not come to its end, and abruptly when an answer is not taken."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.parser = _Parser(self)
+        # As uvicorn has it for its own.
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         now = self.loop.time()
         self._heard = now
         # When the head that is being read began: with the connection, for its first one.
@@ -50,11 +76,26 @@ class HTTPConnection(HttpToolsProtocol):
         self._head_began = self._heard
         super().on_message_begin()
 
+    def is_declined(self) -> bool:
+        """Whether the request that is being read offers a protocol that is not spoken here."""
+        return self.parser.should_upgrade() and not self._should_upgrade()
+
+    def head_without_offer(self) -> bytes:
+        start = b"%s %s HTTP/%s\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        fields = [b"%s: %s\r\n" % field for field in self.headers if field[0] != b"upgrade"]
+        return b"".join((start, *fields, b"\r\n"))
+
     def on_headers_complete(self) -> None:
+        if self.is_declined():
+            return
         self._head_began = None
         super().on_headers_complete()
         if self._ending and self.cycle is not None:
             self.cycle.keep_alive = False
+
+    def on_message_complete(self) -> None:
+        if not self.is_declined():
+            super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:
         if self._look is not None:
