@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import uvicorn
+from uvicorn.server import ServerState
 
 from marketplace.config import protocols
 
@@ -76,6 +77,41 @@ async def test_a_request_that_comes_at_once_is_answered(site: Site) -> None:
         writer.write(REQUEST + b"ping")
 
         assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+
+
+class Recorded(asyncio.Transport):
+    """What is written to nobody, call by call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+
+    def write(self, data: Any) -> None:
+        self.written.append(data)
+
+    def is_closing(self) -> bool:
+        return False
+
+
+async def test_head_and_body_of_an_answer_leave_together() -> None:
+    answered = asyncio.Event()
+
+    async def application(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+        await send({"type": "http.response.body", "body": b"pong"})
+        answered.set()
+
+    connection = protocols.HTTPConnection(uvicorn.Config(application), ServerState(), {})  # type: ignore[arg-type]
+    transport = Recorded()
+    connection.connection_made(transport)
+    connection.data_received(REQUEST + b"ping")
+    await answered.wait()
+    await asyncio.sleep(0)
+    connection.connection_lost(ConnectionError())
+
+    [answer] = transport.written
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert answer.endswith(b"\r\n\r\npong")
 
 
 @pytest.mark.parametrize("offered", [b"h2c", b"TLS/1.2"])
