@@ -69,7 +69,10 @@ INTEGERS = frozenset(STORAGE) - FLOATS - {Datatype.BOOL}
 
 
 def bfloat16_bits(values: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """float32 -> bfloat16, rounded to the nearest, ties to even; past the largest bfloat16 it is infinity. No NaN."""
+    """float32 -> bfloat16, rounded to the nearest, ties to even; past the largest bfloat16 it is infinity.
+
+    Of NaN, the quiet one.
+    """
     bits = values.view(np.uint32).astype(np.uint64)
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
 

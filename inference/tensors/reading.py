@@ -75,12 +75,14 @@ def parse(
     data: object = None,
     base64: object = None,
     content: bytes | None = None,
+    nonfinite: bool = False,
     path: str,
     limit: int = MAX_TENSOR_BYTES,
 ) -> Tensor:
     """One tensor from exactly one of `data` (nested or flat row-major JSON), `base64`, and raw bytes as `content`.
 
-    `path` is the tensor's own, as in `input.inputs.0`. `limit` in bytes of content.
+    `nonfinite`: `data` may have NaN and infinity. `path` is the tensor's own, as in `input.inputs.0`. `limit` in bytes
+    of content.
     """
     dimensions = parse_shape(shape, datatype, path=f"{path}.shape", limit=limit)
     if content is not None:
@@ -94,7 +96,7 @@ def parse(
     if base64 is not None:
         content = _decode_base64(base64, datatype, prod(dimensions), f"{path}.base64", limit)
     else:
-        content = _encode_data(data, datatype, dimensions, f"{path}.data", limit)
+        content = _encode_data(data, datatype, dimensions, f"{path}.data", limit, nonfinite=nonfinite)
     return Tensor(name, datatype, dimensions, content)
 
 
@@ -147,7 +149,9 @@ def _decode_base64(text: object, datatype: Datatype, count: int, path: str, limi
     return content
 
 
-def _encode_data(data: object, datatype: Datatype, shape: tuple[int, ...], path: str, limit: int) -> bytes:
+def _encode_data(
+    data: object, datatype: Datatype, shape: tuple[int, ...], path: str, limit: int, *, nonfinite: bool
+) -> bytes:
     elements, nested = _flatten(data, shape, path)
 
     def place(index: int) -> str:
@@ -159,7 +163,7 @@ def _encode_data(data: object, datatype: Datatype, shape: tuple[int, ...], path:
     if datatype is Datatype.BYTES:
         return _encode_strings(elements, place, limit, path)
     if datatype in FLOATS:
-        return _encode_floats(elements, datatype, place)
+        return _encode_floats(elements, datatype, place, nonfinite=nonfinite)
     return _encode_integers(elements, datatype, place)
 
 
@@ -211,7 +215,9 @@ def _encode_integers(elements: Sequence[Any], datatype: Datatype, place: Callabl
     raise AssertionError("numpy refused integers that are in range")
 
 
-def _encode_floats(elements: Sequence[Any], datatype: Datatype, place: Callable[[int], str]) -> bytes:
+def _encode_floats(
+    elements: Sequence[Any], datatype: Datatype, place: Callable[[int], str], *, nonfinite: bool
+) -> bytes:
     if not set(map(type, elements)) <= {int, float}:
         for index, element in enumerate(elements):
             if type(element) not in (int, float):
@@ -228,15 +234,15 @@ def _encode_floats(elements: Sequence[Any], datatype: Datatype, place: Callable[
     narrow: NDArray[Any]
     with np.errstate(over="ignore"):
         if datatype is Datatype.BF16:
-            single = wide.astype(np.float32)
-            finite = np.isfinite(single)
-            narrow = bfloat16_bits(np.where(finite, single, np.float32(0)))
-            finite &= np.isfinite(bfloat16_values(narrow))
+            narrow = bfloat16_bits(wide.astype(np.float32))
+            taken = np.isfinite(bfloat16_values(narrow))
         else:
             narrow = wide.astype(STORAGE[datatype])
-            finite = np.isfinite(narrow)
-    if not finite.all():
-        index = int(np.argmin(finite))
+            taken = np.isfinite(narrow)
+    if nonfinite:
+        taken |= ~np.isfinite(wide)
+    if not taken.all():
+        index = int(np.argmin(taken))
         if np.isfinite(wide[index]):
             message = f"{shown(elements[index])} does not fit {datatype}."
         else:

@@ -29,7 +29,10 @@ RESERVED_PARAMETERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class RawTensor:
-    """An input as a caller sent it: one of `data`, `base64` and `content` (raw bytes), nothing checked yet."""
+    """An input as a caller sent it: one of `data`, `base64` and `content` (raw bytes), nothing checked yet.
+
+    `nonfinite`: NaN and infinity are numbers in `data`, too.
+    """
 
     name: str
     datatype: str
@@ -37,6 +40,7 @@ class RawTensor:
     data: object = None
     base64: object = None
     content: bytes | None = None
+    nonfinite: bool = False
 
 
 def read_request(
@@ -69,6 +73,7 @@ def read_request(
             data=raw.data,
             base64=raw.base64,
             content=raw.content,
+            nonfinite=raw.nonfinite,
             path=f"{path}.inputs.{position}",
             limit=limit,
         )
@@ -127,7 +132,7 @@ def check_parameters(parameters: object, *, path: str) -> Mapping[str, bool | in
         size += len(name) + (len(value) if isinstance(value, str) else 8)
         if size > MAX_PARAMETER_BYTES:
             raise ValidationProblem(f"Parameters have at most {MAX_PARAMETER_BYTES} characters in all.", path=path)
-        if not name.isidentifier() or name in RESERVED_PARAMETERS or name.startswith("triton_"):
+        if not name or not name.isprintable() or name in RESERVED_PARAMETERS or name.startswith("triton_"):
             raise ValidationProblem(f"{shown(name)} is not a parameter that a model can take.", path=path)
         _check_parameter(value, f"{path}.{name}")
     return dict(parameters)

@@ -6,6 +6,7 @@ uvicorn waits for as long as the caller likes, but between requests. Here a conn
 import asyncio
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
@@ -17,7 +18,69 @@ LOOK_SECONDS = 2.0
 # A caller whose connection is idle may just be sending: it is answered before the connection ends.
 LINGER_SECONDS = 1.0
 
+# More than this is sent at once.
+GATHERED_BYTES = 64 * 1024
+
 TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+class _Parser(httptools.HttpRequestParser):
+    """Reads a request on that offers another protocol than WebSocket, as curl --http2 and Java's client do with HTTP/2.
+
+    A server may ignore such an offer (RFC 9110, section 7.8). httptools takes the request to end with its head, and its
+    body for the other protocol: so it is given the head once more, without the offer.
+    """
+
+    def __init__(self, connection: "HTTPConnection") -> None:
+        super().__init__(connection)
+        self._connection = connection
+
+    def feed_data(self, data: bytes) -> None:  # type: ignore[override]  # asyncio gives nothing else
+        while True:
+            try:
+                super().feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as offer:
+                if not self._connection.is_declined():
+                    raise
+                data = self._connection.head_without_offer() + data[offer.args[0] :]
+
+
+class _Gathering:
+    """A transport that sends what is written in one turn of the loop together: of an answer, head and body.
+
+    Apart, they are two system calls, and tritonclient's async_infer keeps a connection whose body comes after its head
+    until the answer is asked for, and with it all that wait for the connection.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._gathered: list[bytes] = []
+        self._size = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if self._size + len(data) > GATHERED_BYTES:
+            self._send()
+            self._transport.write(data)
+            return
+        if not self._gathered:
+            self._loop.call_soon(self._send)
+        self._gathered.append(data)
+        self._size += len(data)
+
+    def close(self) -> None:
+        self._send()
+        self._transport.close()
+
+    def _send(self) -> None:
+        if self._gathered:
+            self._transport.write(b"".join(self._gathered))
+            self._gathered.clear()
+            self._size = 0
 
 
 class HTTPConnection(HttpToolsProtocol):
@@ -25,6 +88,9 @@ class HTTPConnection(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.parser = _Parser(self)
+        # As uvicorn has it for its own.
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         now = self.loop.time()
         self._heard = now
         # When the head that is being read began: with the connection, for its first one.
@@ -34,7 +100,7 @@ class HTTPConnection(HttpToolsProtocol):
         self._look: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(_Gathering(transport, self.loop))  # type: ignore[arg-type]
         self._look = self.loop.call_later(LOOK_SECONDS, self._look_at)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -50,11 +116,26 @@ class HTTPConnection(HttpToolsProtocol):
         self._head_began = self._heard
         super().on_message_begin()
 
+    def is_declined(self) -> bool:
+        """Whether the request that is being read offers a protocol that is not spoken here."""
+        return self.parser.should_upgrade() and not self._should_upgrade()
+
+    def head_without_offer(self) -> bytes:
+        start = b"%s %s HTTP/%s\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        fields = [b"%s: %s\r\n" % field for field in self.headers if field[0] != b"upgrade"]
+        return b"".join((start, *fields, b"\r\n"))
+
     def on_headers_complete(self) -> None:
+        if self.is_declined():
+            return
         self._head_began = None
         super().on_headers_complete()
         if self._ending and self.cycle is not None:
             self.cycle.keep_alive = False
+
+    def on_message_complete(self) -> None:
+        if not self.is_declined():
+            super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:
         if self._look is not None:

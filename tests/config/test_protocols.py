@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import uvicorn
+from uvicorn.server import ServerState
 
 from marketplace.config import protocols
 
@@ -78,6 +79,54 @@ async def test_a_request_that_comes_at_once_is_answered(site: Site) -> None:
         assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
 
 
+class Recorded(asyncio.Transport):
+    """What is written to nobody, call by call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+
+    def write(self, data: Any) -> None:
+        self.written.append(data)
+
+    def is_closing(self) -> bool:
+        return False
+
+
+async def test_head_and_body_of_an_answer_leave_together() -> None:
+    answered = asyncio.Event()
+
+    async def application(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+        await send({"type": "http.response.body", "body": b"pong"})
+        answered.set()
+
+    connection = protocols.HTTPConnection(uvicorn.Config(application), ServerState(), {})  # type: ignore[arg-type]
+    transport = Recorded()
+    connection.connection_made(transport)
+    connection.data_received(REQUEST + b"ping")
+    await answered.wait()
+    await asyncio.sleep(0)
+    connection.connection_lost(ConnectionError())
+
+    [answer] = transport.written
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert answer.endswith(b"\r\n\r\npong")
+
+
+@pytest.mark.parametrize("offered", [b"h2c", b"TLS/1.2"])
+async def test_an_offer_of_another_protocol_is_passed_over_and_the_body_is_read(site: Site, offered: bytes) -> None:
+    offer = b"\r\nconnection: Upgrade, HTTP2-Settings\r\nupgrade: %s\r\n\r\n" % offered
+    request = REQUEST.replace(b"\r\n\r\n", offer) + b"ping"
+    async with site.connection() as (reader, writer):
+        # The second one behind it, cut in its head and in its body.
+        for part in (request + request[:30], request[30:-2], request[-2:]):
+            writer.write(part)
+            await writer.drain()
+
+        assert [await _whole(reader), await _whole(reader)] == [b"ping" * 16384] * 2
+
+
 @pytest.mark.parametrize("said", [b"", b"POST /echo HT", REQUEST[:-2]])
 async def test_a_head_that_never_ends_is_not_waited_for(site: Site, said: bytes) -> None:
     async with site.connection() as (reader, writer):
@@ -131,13 +180,15 @@ async def test_a_second_request_on_a_connection_has_the_same_time(site: Site) ->
         assert await reader.readline() == b"HTTP/1.1 408 Request Timeout\r\n"
 
 
-async def _whole(reader: asyncio.StreamReader) -> None:
-    """A chunked answer, to its end."""
-    while await reader.readline() != b"\r\n":
-        pass
+async def _whole(reader: asyncio.StreamReader) -> bytes:
+    """The body of a chunked answer."""
+    body = b""
+    while (line := await reader.readline()) != b"\r\n":
+        assert line
     while size := int(await reader.readline(), 16):
-        await reader.readexactly(size + 2)
+        body += (await reader.readexactly(size + 2))[:-2]
     await reader.readline()
+    return body
 
 
 async def test_a_caller_who_does_not_read_is_given_up(site: Site) -> None:

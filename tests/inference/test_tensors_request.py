@@ -109,10 +109,18 @@ def test_outputs_are_the_models_each_once(outputs: list[str], path: str) -> None
         ({"sequence_id": 1}, "input.parameters"),
         ({"triton_enable_empty_final_response": True}, "input.parameters"),
         ({"": 1}, "input.parameters"),
+        ({"a\n": 1}, "input.parameters"),
+        ({"\ud800": 1}, "input.parameters"),
     ],
 )
 def test_parameters_are_a_few_scalars_that_do_not_steer_triton(parameters: object, path: str) -> None:
     assert problem(ADD, [a(), b()], None, parameters)[0] == path
+
+
+def test_a_parameter_may_have_any_name_that_can_be_written() -> None:
+    named = {"top-k": 1, "generation.temperature": 0.5, "größe": "x"}
+
+    assert read_request(ADD, [a(), b()], None, named).parameters == named
 
 
 def test_a_door_names_its_own_fields() -> None:

@@ -44,13 +44,13 @@ def question_of(message: ModelInferRequest) -> Question:
         _check_parameters(output, f"input.outputs.{position}.parameters")
         outputs.append(output.name)
         if "classification" in output.parameters:
+            # 0 where it is of another kind.
             most = output.parameters["classification"].int64_param
-            if most < 0:
+            if most < 1:
                 raise ValidationProblem(
                     _("Expected how many classes to name."), path=f"input.outputs.{position}.parameters.classification"
                 )
-            if most:
-                classes[output.name] = most
+            classes[output.name] = most
     parameters = {
         name: getattr(value, value.WhichOneof("parameter_choice") or "", None)
         for name, value in message.parameters.items()

@@ -90,8 +90,8 @@ def _wanted(fields: Fields) -> _Wanted:
 def _texts(value: object) -> tuple[list[str], bool]:
     """The texts of `input`, and whether they are token ids: one text or list of ids, or a list of either."""
     several: list[Any] = value if isinstance(value, list) else [value]
-    if several and type(several[0]) is int:
-        several = [several]
+    if isinstance(value, list) and value and type(value[0]) is int:
+        several = [value]
     if not 0 < len(several) <= MAX_INPUTS:
         raise wrong_value("input", _("'input' has 1 to %(most)d elements.") % {"most": MAX_INPUTS})
     are_ids = isinstance(several[0], list)

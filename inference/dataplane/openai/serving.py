@@ -32,7 +32,8 @@ class Asked(NamedTuple):
 
 
 def asked(model: str) -> Asked:
-    ref = model.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    # Neither NUL nor half of a surrogate pair is in any name, and PostgreSQL cannot be asked for them.
+    ref = model.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
     versioned = _WITH_VERSION.fullmatch(ref)
     return Asked(model, versioned[1], int(versioned[2])) if versioned else Asked(model, ref, None)
 

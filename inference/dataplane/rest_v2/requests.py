@@ -39,13 +39,15 @@ def read(body: bytes, header_length: bytes | None) -> Request:
     Raises ValidationProblem.
     """
     end = len(body) if header_length is None else _length(header_length, len(body))
-    message = _parsed(body, end)
+    text, message = _parsed(body, end)
+    # No JSON, and read and written by Triton.
+    nonfinite = "NaN" in text or "Infinity" in text
     tensors = message.get("inputs")
     if not isinstance(tensors, list):
         raise ValidationProblem(_("Expected a list of tensors."), path="input.inputs")
     inputs = []
     for position, tensor in enumerate(tensors):
-        raw, end = _input(tensor, body, end, f"input.inputs.{position}")
+        raw, end = _input(tensor, body, end, nonfinite, f"input.inputs.{position}")
         inputs.append(raw)
     if end != len(body):
         raise ValidationProblem(
@@ -105,17 +107,18 @@ def _length(header: bytes, size: int) -> int:
     return int(header)
 
 
-def _parsed(body: bytes, end: int) -> dict[str, Any]:
+def _parsed(body: bytes, end: int) -> tuple[str, dict[str, Any]]:
     try:
-        message = _decode((body if end == len(body) else body[:end]).decode())
+        text = (body if end == len(body) else body[:end]).decode()
+        message = _decode(text)
     except (ValueError, RecursionError) as error:
         raise ValidationProblem(_("failed to parse the request JSON buffer: %(why)s") % {"why": error}) from error
     if not isinstance(message, dict):
         raise ValidationProblem(_("The request is a JSON object with 'inputs'."))
-    return message
+    return text, message
 
 
-def _input(tensor: Any, body: bytes, start: int, path: str) -> tuple[RawTensor, int]:
+def _input(tensor: Any, body: bytes, start: int, nonfinite: bool, path: str) -> tuple[RawTensor, int]:
     """The input, and where the next one's content begins."""
     if not isinstance(tensor, dict):
         raise ValidationProblem(_("A tensor is an object with name, datatype and shape."), path=path)
@@ -131,7 +134,7 @@ def _input(tensor: Any, body: bytes, start: int, path: str) -> tuple[RawTensor, 
             _("Input must set only one of the following fields: 'data', 'binary_data_size' in 'parameters'."), path=path
         )
     if size is None:
-        return RawTensor(name, datatype, tensor.get("shape"), data), start
+        return RawTensor(name, datatype, tensor.get("shape"), data, nonfinite=nonfinite), start
     if type(size) is not int or size < 0:
         raise ValidationProblem(_("Expected a number of bytes."), path=f"{path}.parameters.binary_data_size")
     end = start + size

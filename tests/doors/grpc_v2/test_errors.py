@@ -142,6 +142,7 @@ WRONG = {
     "elements of a type that has none": (typed("fp32_contents", datatype="FP16"), "inputs.0.contents"),
     "unknown output": (with_output("PRODUCT"), "outputs.0"),
     "shared memory": (with_output("SUM", shared_memory_region="mine"), "outputs.0.parameters"),
+    "no class": (with_output("SUM", classification="1"), "outputs.0.parameters.classification"),
     "reserved parameter": (with_parameter("sequence_id", 1), "parameters"),
     "Triton's own parameter": (with_parameter("triton_x", 1), "parameters"),
     "timeout before now": (with_parameter("timeout", -1), "parameters.timeout"),

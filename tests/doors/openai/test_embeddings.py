@@ -115,6 +115,7 @@ def test_what_changes_no_answer_is_let_through(site: Site) -> None:
         ({"input": [7, "a"]}, "input.0", "invalid_type"),
         ({"input": [7, -1]}, "input.0", "invalid_type"),
         ({"input": [True]}, "input.0", "invalid_type"),
+        ({"input": 7}, "input.0", "invalid_type"),
         ({"input": [40_000]}, "input", None),
         ({"input": {"text": "a"}}, "input.0", "invalid_type"),
         ({"input": "\ud800"}, "input", None),

@@ -63,6 +63,12 @@ def test_a_model_that_does_not_answer_here(client: Client, model: str) -> None:
     assert (refused.value.param, refused.value.code) == ("model", "model_not_found")
 
 
+def test_half_of_a_surrogate_pair_is_in_no_models_name(site: Site) -> None:
+    body = b'{"model": "\\ud800/a", "input": "a"}'
+
+    assert error_of(post(site, "embeddings", body)) == (404, "model", "model_not_found")
+
+
 def test_a_private_model_of_others_is_as_one_that_does_not_exist(site: Site) -> None:
     told = [
         post(site, "embeddings", BODY | {"model": model}, "stranger").json()["error"]

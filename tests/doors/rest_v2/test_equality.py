@@ -68,8 +68,9 @@ JSON: dict[Datatype, list[Any]] = {
     Datatype.INT16: [-(2**15), 2**15 - 1],
     Datatype.INT32: [-(2**31), 2**31 - 1],
     Datatype.INT64: [-(2**63), 2**63 - 1],
-    Datatype.FP32: [0.1, 3.4e38],
-    Datatype.FP64: [0.1, 1.7e308],
+    # Infinity and NaN as Triton names them in JSON, which has neither.
+    Datatype.FP32: [0.1, -float("inf")],
+    Datatype.FP64: [1.7e308, float("nan")],
     Datatype.BYTES: ["", 'é€😀\0"\\/\x1f'],
 }
 
