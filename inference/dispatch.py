@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from django.conf import settings
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from marketplace.catalog.models import ModelVersion
@@ -26,7 +28,7 @@ scheduler = Scheduler()
 @dataclass(frozen=True, slots=True)
 class Errand:
     """What to ask which version for, within `seconds`; `endpoints` have it loaded, as of when it was admitted or
-    a second before. `waits`: how many seconds of them it took to have it loaded."""
+    a second before. `waits`: how many seconds of them it took to have it loaded; `away`: where nobody answered."""
 
     version: ModelVersion
     endpoints: Sequence[Place]
@@ -34,6 +36,7 @@ class Errand:
     seconds: float
     request_id: str
     waits: list[float] = field(default_factory=list)
+    away: set[Place] = field(default_factory=set)
 
 
 async def infer(errand: Errand) -> Outputs:
@@ -49,13 +52,14 @@ async def infer(errand: Errand) -> Outputs:
             remaining = deadline - asyncio.get_running_loop().time()
             if remaining <= 0:
                 raise failure or _nowhere()
+            asked_at = timezone.now()
             try:
                 with scheduler.running(endpoint, name):
                     return await gateway.infer(
                         endpoint, name, errand.request, timeout=remaining, request_id=errand.request_id
                     )
             except ModelUnavailable as error:
-                await _noted(version, endpoint, name, error)
+                await _noted(errand, (endpoint, name), error, asked_at)
                 failure = _told(error, failure, remaining, errand)
     raise failure or _nowhere()
 
@@ -70,7 +74,7 @@ async def stream(errand: Errand) -> AsyncGenerator[Outputs]:
             remaining = deadline - asyncio.get_running_loop().time()
             if remaining <= 0:
                 raise failure or _nowhere()
-            answered = False
+            answered, asked_at = False, timezone.now()
             answers = gateway.stream(
                 endpoint,
                 name,
@@ -87,7 +91,7 @@ async def stream(errand: Errand) -> AsyncGenerator[Outputs]:
                             yield outputs
                 return
             except ModelUnavailable as error:
-                await _noted(version, endpoint, name, error)
+                await _noted(errand, (endpoint, name), error, asked_at)
                 if answered:
                     raise
                 failure = _told(error, failure, remaining, errand)
@@ -103,7 +107,7 @@ async def _elsewhere(errand: Errand, deadline: float) -> list[Place]:
     if asyncio.get_running_loop().time() >= deadline:
         return []
     forget_endpoints_of(errand.version.pk)
-    return _ranked([each for each in await endpoints_of(errand.version.pk) if each not in errand.endpoints])
+    return _ranked([each for each in await endpoints_of(errand.version.pk) if each not in errand.away])
 
 
 async def _once_loaded(errand: Errand, deadline: float) -> list[Place]:
@@ -112,7 +116,7 @@ async def _once_loaded(errand: Errand, deadline: float) -> list[Place]:
     if started >= deadline:
         return []
     try:
-        return _ranked(await loaded_on_demand(errand.version.pk, deadline))
+        return _ranked(await loaded_on_demand(errand.version.pk, deadline, away=frozenset(errand.away)))
     finally:
         errand.waits.append(asyncio.get_running_loop().time() - started)
 
@@ -121,10 +125,12 @@ def _ranked(places: Sequence[Place]) -> list[Place]:
     return scheduler.ranked([place for place in places if place[0] in settings.TRITON_URLS])
 
 
-async def _noted(version: ModelVersion, endpoint: str, name: str, error: ModelUnavailable) -> None:
+async def _noted(errand: Errand, place: Place, error: ModelUnavailable, asked_at: datetime) -> None:
     if isinstance(error, gateway.ModelBroken):
-        await looked_up(mark_broken(endpoint, name, error.message))
-        forget_endpoints_of(version.pk)
+        await looked_up(mark_broken(*place, error.message, asked_at=asked_at))
+        forget_endpoints_of(errand.version.pk)
+    else:
+        errand.away.add(place)
 
 
 def _told(
