@@ -15,6 +15,7 @@ from marketplace.errors import DeadlineExceeded, ModelUnavailable
 
 from . import gateway
 from .deployment.demand import loaded_on_demand, mark_broken
+from .failures import late
 from .records import looked_up
 from .scheduler import Scheduler
 from .tensors import InferenceRequest, Tensor
@@ -51,7 +52,7 @@ async def infer(errand: Errand) -> Outputs:
         for endpoint, name in await where(errand, deadline):
             remaining = deadline - asyncio.get_running_loop().time()
             if remaining <= 0:
-                raise failure or _nowhere()
+                raise _told(late(errand.seconds), failure, remaining, errand)
             asked_at = timezone.now()
             try:
                 with scheduler.running(endpoint, name):
@@ -73,7 +74,7 @@ async def stream(errand: Errand) -> AsyncGenerator[Outputs]:
         for endpoint, name in await where(errand, deadline):
             remaining = deadline - asyncio.get_running_loop().time()
             if remaining <= 0:
-                raise failure or _nowhere()
+                raise _told(late(errand.seconds), failure, remaining, errand)
             answered, asked_at = False, timezone.now()
             answers = gateway.stream(
                 endpoint,
@@ -136,8 +137,10 @@ async def _noted(errand: Errand, place: Place, error: ModelUnavailable, asked_at
 def _told(
     error: ModelUnavailable, earlier: ModelUnavailable | None, remaining: float, errand: Errand
 ) -> ModelUnavailable:
-    """What the caller hears if nobody else answers. A model is late only if it had most of the time itself."""
-    if isinstance(error, DeadlineExceeded) and remaining < errand.seconds / 2:
+    """What the caller hears if nobody else answers. Who is asked after others, or once it was loaded, is late only if
+    it had most of the time itself."""
+    asked_first = earlier is None and not errand.waits
+    if isinstance(error, DeadlineExceeded) and not asked_first and remaining < errand.seconds / 2:
         return earlier or _nowhere()
     return error
 

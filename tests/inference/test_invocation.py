@@ -273,6 +273,13 @@ async def test_a_model_that_was_loaded_when_hardly_any_time_was_left_is_not_call
     assert await nothing_happened()
 
 
+async def test_a_caller_whose_time_is_over_before_the_model_is_asked_is_told_that_and_nothing_else(shop: Shop) -> None:
+    with pytest.raises(DeadlineExceeded):
+        await shop.call(timeout=1e-9)
+
+    assert await nothing_happened()
+
+
 async def test_a_caller_who_goes_away_is_charged_nothing(
     undeployed: Shop, settings: Settings, silent_server: tuple[str, asyncio.Event]
 ) -> None:
