@@ -8,6 +8,7 @@ nobody asks, so that an endpoint that was slow or broken is tried again, and fou
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import exp2
 from time import monotonic
 
 from marketplace.errors import ModelUnavailable
@@ -40,7 +41,7 @@ class Scheduler:
         if load is None:
             return 0.0
         if not load.in_flight:
-            return load.latency * 0.5 ** ((monotonic() - load.learned_at) / HALF_LIFE_SECONDS)
+            return load.latency * exp2((load.learned_at - monotonic()) / HALF_LIFE_SECONDS)
         return (load.in_flight + 1) * load.latency
 
     @contextmanager
