@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from django.conf import settings
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from marketplace.catalog.models import ModelVersion
@@ -13,6 +15,7 @@ from marketplace.errors import DeadlineExceeded, ModelUnavailable
 
 from . import gateway
 from .deployment.demand import loaded_on_demand, mark_broken
+from .failures import late
 from .records import looked_up
 from .scheduler import Scheduler
 from .tensors import InferenceRequest, Tensor
@@ -26,7 +29,7 @@ scheduler = Scheduler()
 @dataclass(frozen=True, slots=True)
 class Errand:
     """What to ask which version for, within `seconds`; `endpoints` have it loaded, as of when it was admitted or
-    a second before. `waits`: how many seconds of them it took to have it loaded."""
+    a second before. `waits`: how many seconds of them it took to have it loaded; `away`: where nobody answered."""
 
     version: ModelVersion
     endpoints: Sequence[Place]
@@ -34,6 +37,7 @@ class Errand:
     seconds: float
     request_id: str
     waits: list[float] = field(default_factory=list)
+    away: set[Place] = field(default_factory=set)
 
 
 async def infer(errand: Errand) -> Outputs:
@@ -48,14 +52,15 @@ async def infer(errand: Errand) -> Outputs:
         for endpoint, name in await where(errand, deadline):
             remaining = deadline - asyncio.get_running_loop().time()
             if remaining <= 0:
-                raise failure or _nowhere()
+                raise _told(late(errand.seconds), failure, remaining, errand)
+            asked_at = timezone.now()
             try:
                 with scheduler.running(endpoint, name):
                     return await gateway.infer(
                         endpoint, name, errand.request, timeout=remaining, request_id=errand.request_id
                     )
             except ModelUnavailable as error:
-                await _noted(version, endpoint, name, error)
+                await _noted(errand, (endpoint, name), error, asked_at)
                 failure = _told(error, failure, remaining, errand)
     raise failure or _nowhere()
 
@@ -69,8 +74,8 @@ async def stream(errand: Errand) -> AsyncGenerator[Outputs]:
         for endpoint, name in await where(errand, deadline):
             remaining = deadline - asyncio.get_running_loop().time()
             if remaining <= 0:
-                raise failure or _nowhere()
-            answered = False
+                raise _told(late(errand.seconds), failure, remaining, errand)
+            answered, asked_at = False, timezone.now()
             answers = gateway.stream(
                 endpoint,
                 name,
@@ -87,7 +92,7 @@ async def stream(errand: Errand) -> AsyncGenerator[Outputs]:
                             yield outputs
                 return
             except ModelUnavailable as error:
-                await _noted(version, endpoint, name, error)
+                await _noted(errand, (endpoint, name), error, asked_at)
                 if answered:
                     raise
                 failure = _told(error, failure, remaining, errand)
@@ -103,7 +108,7 @@ async def _elsewhere(errand: Errand, deadline: float) -> list[Place]:
     if asyncio.get_running_loop().time() >= deadline:
         return []
     forget_endpoints_of(errand.version.pk)
-    return _ranked([each for each in await endpoints_of(errand.version.pk) if each not in errand.endpoints])
+    return _ranked([each for each in await endpoints_of(errand.version.pk) if each not in errand.away])
 
 
 async def _once_loaded(errand: Errand, deadline: float) -> list[Place]:
@@ -112,7 +117,7 @@ async def _once_loaded(errand: Errand, deadline: float) -> list[Place]:
     if started >= deadline:
         return []
     try:
-        return _ranked(await loaded_on_demand(errand.version.pk, deadline))
+        return _ranked(await loaded_on_demand(errand.version.pk, deadline, away=frozenset(errand.away)))
     finally:
         errand.waits.append(asyncio.get_running_loop().time() - started)
 
@@ -121,17 +126,21 @@ def _ranked(places: Sequence[Place]) -> list[Place]:
     return scheduler.ranked([place for place in places if place[0] in settings.TRITON_URLS])
 
 
-async def _noted(version: ModelVersion, endpoint: str, name: str, error: ModelUnavailable) -> None:
+async def _noted(errand: Errand, place: Place, error: ModelUnavailable, asked_at: datetime) -> None:
     if isinstance(error, gateway.ModelBroken):
-        await looked_up(mark_broken(endpoint, name, error.message))
-        forget_endpoints_of(version.pk)
+        await looked_up(mark_broken(*place, error.message, asked_at=asked_at))
+        forget_endpoints_of(errand.version.pk)
+    else:
+        errand.away.add(place)
 
 
 def _told(
     error: ModelUnavailable, earlier: ModelUnavailable | None, remaining: float, errand: Errand
 ) -> ModelUnavailable:
-    """What the caller hears if nobody else answers. A model is late only if it had most of the time itself."""
-    if isinstance(error, DeadlineExceeded) and remaining < errand.seconds / 2:
+    """What the caller hears if nobody else answers. Who is asked after others, or once it was loaded, is late only if
+    it had most of the time itself."""
+    asked_first = earlier is None and not errand.waits
+    if isinstance(error, DeadlineExceeded) and not asked_first and remaining < errand.seconds / 2:
         return earlier or _nowhere()
     return error
 

@@ -1,24 +1,28 @@
 """Which endpoint answers: D(T, S) = argmax over s in S of f(s, T).
 
 f is the negative of the expected wait: (calls in flight + 1) x the smoothed latency of that version at that endpoint.
-Calls that fail count as slow, so that a broken endpoint is asked last and found mended by the calls that still try it.
+Calls that fail count as slow, so that a broken endpoint is asked last. What was learned counts less and less the longer
+nobody asks, so that an endpoint that was slow or broken is tried again, and found mended.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import exp2
 from time import monotonic
 
 from marketplace.errors import ModelUnavailable
 
 SMOOTHING = 0.2
 FAILURE_SECONDS = 5.0
+HALF_LIFE_SECONDS = 5.0
 
 
 @dataclass(slots=True)
 class _Load:
     in_flight: int = 0
     latency: float = 0.0
+    learned_at: float = 0.0
 
 
 class Scheduler:
@@ -34,7 +38,11 @@ class Scheduler:
 
     def _expected_wait(self, place: tuple[str, str]) -> float:
         load = self._loads.get(place)
-        return 0.0 if load is None else (load.in_flight + 1) * load.latency
+        if load is None:
+            return 0.0
+        if not load.in_flight:
+            return load.latency * exp2((load.learned_at - monotonic()) / HALF_LIFE_SECONDS)
+        return (load.in_flight + 1) * load.latency
 
     @contextmanager
     def running(self, endpoint: str, model_name: str) -> Iterator[None]:
@@ -59,3 +67,4 @@ class Scheduler:
 
 def _learn(load: _Load, seconds: float) -> None:
     load.latency += SMOOTHING * (seconds - load.latency) if load.latency else seconds
+    load.learned_at = monotonic()

@@ -14,6 +14,7 @@ from pytest_django import DjangoDbBlocker
 from inference import gateway
 from marketplace.config.environment import Environment
 from marketplace.metering import connections
+from tests.patience import have_patience
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -64,6 +65,12 @@ def bucket(_s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     with urlopen(Request(f"{_s3_server}/{name}", method="PUT")) as created:
         assert created.status == 200
     return f"s3://{name}/artefacts?endpoint_url={_s3_server}&region=us-east-1"
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls have time to wait for PostgreSQL."""
+    have_patience(monkeypatch.setattr)
 
 
 @pytest_asyncio.fixture(autouse=True)

@@ -1,6 +1,7 @@
 """What calls tell the reconciler: that a version is waited for, or broken where it is said to be loaded."""
 
 import asyncio
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -22,21 +23,24 @@ USUAL_LOAD_SECONDS = 5.0
 # What becomes READY when somebody waits for it.
 COMING = (DeploymentStatus.COLD, DeploymentStatus.PENDING, DeploymentStatus.DRAINING)
 
-_waits: dict[tuple[asyncio.AbstractEventLoop, UUID], "asyncio.Task[list[Place]]"] = {}
+# Whoever waits for the same: in which event loop, for which version, and which places are of no use to them.
+_Wait = tuple[asyncio.AbstractEventLoop, UUID, frozenset[Place]]
+_waits: dict[_Wait, "asyncio.Task[list[Place]]"] = {}
 
 
-async def loaded_on_demand(version_id: UUID, deadline: float) -> list[Place]:
+async def loaded_on_demand(version_id: UUID, deadline: float, *, away: frozenset[Place] = frozenset()) -> list[Place]:
     """Has a version loaded that is not, and waits: where it is then. Nowhere when it is not to be loaded, or cannot be.
 
-    All who ask meanwhile wait for one load. `deadline` by the event loop's clock; raises ModelUnavailable when it
-    passes.
+    `away`: where it is said to be loaded, and nobody answers. All who ask meanwhile wait for one load. `deadline` by
+    the event loop's clock; raises ModelUnavailable when it passes.
     """
     loop = asyncio.get_running_loop()
-    wait = _waits.get((loop, version_id))
+    for_it = (loop, version_id, away)
+    wait = _waits.get(for_it)
     if wait is None:
         # A task of its own: a caller who goes away takes it from nobody else.
-        wait = _waits[loop, version_id] = asyncio.ensure_future(_loaded(version_id))
-        wait.add_done_callback(lambda done: _ended((loop, version_id), done))
+        wait = _waits[for_it] = asyncio.ensure_future(_loaded(version_id, away))
+        wait.add_done_callback(lambda done: _ended(for_it, done))
     done, _pending = await asyncio.wait((wait,), timeout=max(deadline - loop.time(), 0))
     if not done:
         raise ModelUnavailable(
@@ -47,8 +51,11 @@ async def loaded_on_demand(version_id: UUID, deadline: float) -> list[Place]:
     return wait.result()
 
 
-async def mark_broken(endpoint: str, name: str, error: str) -> None:
-    """Has the next round load the version anew: a caller found it dead although Triton says it is ready."""
+async def mark_broken(endpoint: str, name: str, error: str, *, asked_at: datetime) -> None:
+    """Has the next round load the version anew: a caller found it dead although Triton says it is ready.
+
+    Not if it was loaded after that caller asked: somebody was sooner, and it is mended.
+    """
     changes: dict[str, Any] = {
         "status": DeploymentStatus.FAILED,
         "error": error[:2000],
@@ -56,36 +63,41 @@ async def mark_broken(endpoint: str, name: str, error: str) -> None:
         "loaded_at": None,
     }
     rows = Deployment.objects.filter(endpoint=endpoint, name=name, status=DeploymentStatus.READY)
-    await rows.aupdate(**changes)
+    await rows.exclude(loaded_at__gt=asked_at).aupdate(**changes)
 
 
-def _ended(place: tuple[asyncio.AbstractEventLoop, UUID], wait: "asyncio.Task[list[Place]]") -> None:
-    del _waits[place]
+def _ended(for_it: _Wait, wait: "asyncio.Task[list[Place]]") -> None:
+    del _waits[for_it]
     if not wait.cancelled():
         wait.exception()  # whoever waited may have gone, and then nobody else hears of it
 
 
-async def _loaded(version_id: UUID) -> list[Place]:
-    rows = Deployment.objects.filter(version_id=version_id)
-    if not await looked_up(rows.filter(status__in=COMING).aupdate(wanted_at=timezone.now())):
-        return []
-    await sync_to_async(tell_reconciler)()
+async def _loaded(version_id: UUID, away: frozenset[Place]) -> list[Place]:
     give_up = asyncio.get_running_loop().time() + MOST_SECONDS
+    told = False
     while asyncio.get_running_loop().time() < give_up:
-        await asyncio.sleep(LOOK_SECONDS)
-        found = await looked_up(_where(version_id))
-        ready = [(endpoint, name) for endpoint, name, status in found if status == DeploymentStatus.READY]
-        if ready:
+        # It may have been loaded just now, after the caller looked.
+        found = await looked_up(_deployments(version_id))
+        ready = [(row.endpoint, row.name) for row in found if row.status == DeploymentStatus.READY]
+        if useful := [place for place in ready if place not in away]:
             forget_endpoints_of(version_id)
-            return ready
-        if not any(status in COMING for _endpoint, _name, status in found):
+            return useful
+        coming = [row for row in found if row.status in COMING]
+        if not coming:
             return []
+        # Whoever was given it first may have seen it given up again.
+        if not told or all(row.wanted_at is None for row in coming):
+            told = True
+            rows = Deployment.objects.filter(version_id=version_id, status__in=COMING)
+            await looked_up(rows.aupdate(wanted_at=timezone.now()))
+            await sync_to_async(tell_reconciler)()
+        await asyncio.sleep(LOOK_SECONDS)
     return []
 
 
 @sync_to_async
-def _where(version_id: UUID) -> list[tuple[str, str, str]]:
-    return list(Deployment.objects.filter(version_id=version_id).values_list("endpoint", "name", "status"))
+def _deployments(version_id: UUID) -> list[Deployment]:
+    return list(Deployment.objects.filter(version_id=version_id))
 
 
 async def _load_seconds(version_id: UUID) -> float:

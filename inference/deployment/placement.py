@@ -109,6 +109,8 @@ def plan(
     """For one endpoint. `loading`: versions that are being loaded or unloaded there; `budget` in bytes, 0 for none."""
     made = Plan()
     current: dict[UUID, Row] = {}
+    # Loaded with other settings: they take the calls until their versions are loaded with these.
+    before: dict[UUID, Row] = {}
     for row in rows:
         version = wanted.get(row.version_id)
         if version is not None and row.name == version.name:
@@ -118,19 +120,23 @@ def plan(
         elif version is None or row.status != Status.READY:
             made.leaving.append(row)
         elif seen.runs(row):
-            # Loaded with other settings: it takes the calls until it is loaded with these.
             made.ready.add(row.version_id)
+            before[row.version_id] = row
         else:
             made.lost.append(row.pk)
-    staying = _staying(wanted, current, seen, budget) if budget else None
+    staying = _staying(wanted, current | before, seen, budget) if budget else None
     for version_id, version in wanted.items():
         if version_id in loading:
             continue
         known = current.get(version_id)
-        if not budget or version.memory_bytes <= budget or (known is not None and known.status in TAKES_MEMORY):
-            _place(made, version, known, seen, now, stays=staying is None or version_id in staying)
+        stays = staying is None or version_id in staying
+        fits = not budget or version.memory_bytes <= budget
+        if fits or (known is not None and known.status in TAKES_MEMORY):
+            _place(made, version, known, seen, now, stays=stays)
         elif known is None or known.status != Status.FAILED:
             made.refused.append(version)
+        if fits and not stays and version_id in before:
+            made.chill.append(before[version_id].pk)
     made.loads.sort(key=lambda each: (not each.releasing, not _waited(current.get(each.version_id)), not each.live))
     if budget:
         made.loads = _that_fit(
@@ -169,14 +175,14 @@ def _waited(row: Row | None) -> bool:
     return row is not None and row.is_waited_for
 
 
-def _staying(wanted: Mapping[UUID, Wanted], current: Mapping[UUID, Row], seen: Seen, budget: int) -> set[UUID]:
+def _staying(wanted: Mapping[UUID, Wanted], rows: Mapping[UUID, Row], seen: Seen, budget: int) -> set[UUID]:
     """As many as there is memory for: first those that must, then those that are in use, the latest first.
 
     What was given up takes the place of nothing that is loaded, unless somebody waits for it.
     """
 
     def urgency(version: Wanted) -> tuple[int, float]:
-        row = current.get(version.version_id)
+        row = rows.get(version.version_id)
         uses = [version.created_at]
         if row is not None:
             uses += [use for use in (row.used_at, row.wanted_at, seen.used_at(row.name)) if use is not None]

@@ -72,7 +72,13 @@ async def site(monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int) -> AsyncIt
     await running
 
 
-async def test_a_request_that_comes_at_once_is_answered(site: Site) -> None:
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may take a while to send a head."""
+    monkeypatch.setattr(protocols, "HEAD_SECONDS", 60.0)
+
+
+async def test_a_request_that_comes_at_once_is_answered(site: Site, unhurried: None) -> None:
     async with site.connection() as (reader, writer):
         writer.write(REQUEST + b"ping")
 
@@ -161,11 +167,14 @@ async def test_a_body_that_stops_is_not_waited_for_and_its_application_hears_of_
     assert site.answered == 0
 
 
-async def test_a_body_may_take_its_time_as_long_as_it_comes(site: Site) -> None:
+async def test_a_body_may_take_its_time_as_long_as_it_comes(
+    site: Site, unhurried: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocols, "BODY_IDLE_SECONDS", 1.0)
     async with site.connection() as (reader, writer):
         writer.write(REQUEST)
         for letter in (b"p", b"i", b"n", b"g"):
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.3)
             writer.write(letter)
 
         assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"

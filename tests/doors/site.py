@@ -72,7 +72,7 @@ def serving(environment: Mapping[str, str], folder: Path) -> Iterator[Server]:
     log = folder / f"server-{http}.log"
     with log.open("wb") as said:
         process = subprocess.Popen(
-            [sys.executable, "-m", "marketplace.config.server"],
+            [sys.executable, "-m", "tests.doors.server"],
             cwd=PROJECT,
             env={**os.environ, **environment, "HOST": HOST, "PORT": str(http), "GRPC_PORT": str(grpc)},
             stdout=said,

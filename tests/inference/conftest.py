@@ -28,6 +28,11 @@ def triton() -> str:
     return urls.partition(",")[0]
 
 
+@pytest.fixture(autouse=True)
+def _patient(patient: None) -> None:
+    """Nothing here is about a PostgreSQL that is away."""
+
+
 @pytest_asyncio.fixture(autouse=True)
 async def _channels_end_with_the_event_loop() -> AsyncIterator[None]:
     yield

@@ -260,7 +260,7 @@ async def test_a_model_that_was_loaded_when_hardly_any_time_was_left_is_not_call
     settings.INFERENCE_TIMEOUT_SECONDS = 0.3
     settings.TRITON_URLS = [silent_server[0]]
 
-    async def just_in_time(_version: UUID, deadline: float) -> list[Place]:
+    async def just_in_time(_version: UUID, deadline: float, **_away: object) -> list[Place]:
         await asyncio.sleep(deadline - asyncio.get_running_loop().time() - 0.1)
         return [(silent_server[0], undeployed.version.triton_name)]
 
@@ -270,6 +270,13 @@ async def test_a_model_that_was_loaded_when_hardly_any_time_was_left_is_not_call
         await undeployed.call()
 
     assert problem.value.code == "MODEL_UNAVAILABLE"
+    assert await nothing_happened()
+
+
+async def test_a_caller_whose_time_is_over_before_the_model_is_asked_is_told_that_and_nothing_else(shop: Shop) -> None:
+    with pytest.raises(DeadlineExceeded):
+        await shop.call(timeout=1e-9)
+
     assert await nothing_happened()
 
 

@@ -280,7 +280,7 @@ class TestCountersThatEnd:
     ) -> None:
         await shop.call()
         await compared()
-        await demand.mark_broken(triton, add.triton_name, "it has stopped")
+        await demand.mark_broken(triton, add.triton_name, "it has stopped", asked_at=timezone.now())
         await reconciler.reconcile()
 
         await shop.call(2)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from inference import scheduler as scheduling
 from inference.scheduler import Scheduler
 from marketplace.errors import ModelUnavailable
 
@@ -29,6 +30,22 @@ def test_an_endpoint_that_failed_is_asked_last() -> None:
     with pytest.raises(ModelUnavailable), scheduler.running("a", "model"):
         raise ModelUnavailable("down")
 
+    assert scheduler.ranked([A, B]) == [B, A]
+
+
+def test_an_endpoint_that_failed_is_tried_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 1000, 1))
+    monkeypatch.setattr(scheduling, "monotonic", lambda: next(clock) / 100)
+    scheduler = Scheduler()
+    with pytest.raises(ModelUnavailable), scheduler.running("a", "model"):
+        raise ModelUnavailable("down")
+    clock = iter(range(12_000, 13_000, 1))
+    with scheduler.running("b", "model"):
+        pass
+    assert scheduler.ranked([A, B]) == [A, B]
+
+    with pytest.raises(ModelUnavailable), scheduler.running("a", "model"):
+        raise ModelUnavailable("down still")
     assert scheduler.ranked([A, B]) == [B, A]
 
 

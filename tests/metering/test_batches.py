@@ -33,7 +33,7 @@ from tests.proxy import Proxy
 from .contract import ONE, contract
 from .proxy import under_way
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("patient")]
 
 
 def queued(*calls: Coroutine[Any, Any, Any]) -> "list[asyncio.Task[Any]]":
@@ -273,38 +273,6 @@ async def test_a_lock_that_somebody_sits_on_keeps_only_its_own_tenant(proxy: Pro
         answers = await outcomes(waiting)
 
     assert [type(answer).__name__ for answer in answers] == ["ModelUnavailable", "Admission"]
-
-
-async def test_while_postgresql_is_away_everybody_hears_it_and_once_it_is_back_everybody_is_admitted(
-    proxy: Proxy,
-) -> None:
-    acme = await contract(included_units=1000)
-    await acme.admit()
-    await proxy.go_away()
-
-    away = await outcomes(queued(*(acme.admit() for _ in range(100))))
-    await proxy.come_back()
-    while isinstance((await outcomes(queued(acme.admit())))[0], ModelUnavailable):
-        pass
-    back = await outcomes(queued(*(acme.admit() for _ in range(100))))
-
-    assert {type(answer) for answer in away} == {ModelUnavailable}
-    assert {type(answer) for answer in back} == {UUID}
-    assert (await acme.quota()).held == 102
-
-
-async def test_a_postgresql_that_says_nothing_keeps_nobody_waiting_and_nothing_held(proxy: Proxy) -> None:
-    acme = await contract()
-    await acme.admit()
-    first = await under_way(proxy, acme.admit())
-    waiting = queued(*(acme.admit() for _ in range(10)))
-
-    answers = await outcomes([first, *waiting])
-    proxy.resume()
-    await idle()
-
-    assert {type(answer) for answer in answers} == {ModelUnavailable}
-    assert (await acme.quota()).held == 1
 
 
 async def test_a_settle_whose_acknowledgement_is_lost_is_found_to_have_happened(proxy: Proxy) -> None:

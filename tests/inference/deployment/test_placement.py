@@ -138,6 +138,28 @@ class TestMemory:
 
         assert not made.loads
 
+    def test_new_settings_of_what_is_in_use_are_loaded_in_place_of_what_is_not(self) -> None:
+        changed, other = wanted(1, name="v1-i2"), wanted(2)
+        rows = [row(1, used_at=NOW), row(2, used_at=NOW - MINUTE)]
+
+        made = plan(by_id(changed, other), rows, seen("v1", "v2"), NOW, budget=150)
+
+        assert made.chill == [2]
+        assert made.ready == {UUID(int=1), UUID(int=2)}
+
+    def test_old_settings_of_what_is_not_in_use_are_given_up_too(self) -> None:
+        changed, other = wanted(1, name="v1-i2"), wanted(2)
+        rows = [row(1, used_at=NOW - MINUTE), row(2, used_at=NOW)]
+
+        made = plan(by_id(changed, other), rows, seen("v1", "v2"), NOW, budget=150)
+
+        assert (made.chill, made.cold) == ([1], [changed])
+
+    def test_old_settings_go_on_where_the_new_ones_never_fit(self) -> None:
+        made = plan(by_id(wanted(1, name="v1-i8", memory_bytes=800)), [row(1)], seen("v1"), NOW, budget=150)
+
+        assert (made.ready, made.chill) == ({UUID(int=1)}, [])
+
     def test_what_was_given_up_and_is_called_again_stays_where_it_is(self) -> None:
         rows = [row(1, status=Status.DRAINING, wanted_at=NOW), row(2, used_at=NOW - MINUTE)]
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from time import perf_counter
 from typing import Any
+from uuid import UUID
 
 import pytest
 import pytest_asyncio
@@ -19,12 +20,12 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
 
-from inference import gateway
-from inference.deployment import desired, reconciler
+from inference import dispatch, gateway
+from inference.deployment import demand, desired, reconciler
 from inference.invocation import Invocation, invoke
 from inference.models import Deployment
 from inference.tensors import RawTensor
-from inference.versions import endpoints_of
+from inference.versions import Place, endpoints_of
 from marketplace.access import Principal, TenantRole
 from marketplace.catalog.models import MLModel, ModelVersion
 from marketplace.errors import ModelUnavailable
@@ -384,6 +385,56 @@ class TestSettings:
         assert not await statuses()
 
 
+class TestCallsMeanwhile:
+    async def test_one_that_looks_just_before_a_version_is_loaded_finds_it(
+        self, lab: Lab, server: Standin, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        version = await lab.version("add", "LIVE")
+        await reconciler.reconcile()
+        await Deployment.objects.aupdate(status="PENDING")
+
+        async def looked_just_before(_version: UUID) -> list[Place]:
+            await Deployment.objects.aupdate(status="READY")
+            return []
+
+        monkeypatch.setattr(dispatch, "endpoints_of", looked_just_before)
+
+        await lab.call("add")
+
+        assert server.models[version.triton_name].calls == 1
+
+    async def test_one_waits_for_a_server_that_can_load_it_while_another_that_had_it_is_away(
+        self, lab: Lab, servers: tuple[Standin, Standin]
+    ) -> None:
+        there, away = servers
+        version = await lab.version("add", "LIVE")
+        await reconciler.reconcile()
+        await away.stop()
+        there.models.clear()
+        await Deployment.objects.filter(endpoint=there.address).aupdate(status="COLD")
+
+        call = asyncio.create_task(lab.call("add"))
+        await until(Deployment.objects.filter(wanted_at__isnull=False).aexists)
+        await reconciler.reconcile()
+
+        assert (await call).outputs
+        assert there.models[version.triton_name].calls == 1
+
+    async def test_one_that_is_told_late_of_a_dead_model_leaves_what_was_loaded_since(
+        self, lab: Lab, server: Standin
+    ) -> None:
+        """A server is killed under two callers. The first is told, and the model is loaded before the second is."""
+        version = await lab.version("add", "LIVE")
+        await reconciler.reconcile()
+        asked_at = timezone.now()
+        for _ in range(2):
+            await demand.mark_broken(server.address, version.triton_name, "it has stopped", asked_at=asked_at)
+            await reconciler.reconcile()
+
+        assert len(server.loads) == 2
+        assert await statuses() == {version.triton_name: "READY"}
+
+
 class TestMemory:
     """Each version takes 100 MB; there is room for two."""
 
@@ -434,6 +485,19 @@ class TestMemory:
 
         assert all(answer.outputs for answer in await asyncio.gather(*calls))
         assert server.loads.count(oldest) == 1
+
+    async def test_who_sees_it_given_up_again_asks_again(
+        self, lab: Lab, server: Standin, versions: list[ModelVersion], settings: Settings
+    ) -> None:
+        call = asyncio.create_task(lab.call("oldest"))
+        await until(Deployment.objects.filter(wanted_at__isnull=False).aexists)
+        await Deployment.objects.aupdate(wanted_at=None)
+
+        await until(Deployment.objects.filter(wanted_at__isnull=False).aexists)
+        settings.TRITON_MEMORY_BYTES = 350 * MB
+        await reconciler.reconcile()
+
+        assert (await call).outputs
 
     async def test_who_cannot_wait_so_long_hears_that_it_is_being_loaded(
         self, lab: Lab, versions: list[ModelVersion]
