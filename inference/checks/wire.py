@@ -61,16 +61,14 @@ def measure(message: memoryview, descriptor: Any) -> None:
             )
         known = messages_of(kind)
         while position < end:
-            fields += 1
-            if fields > MAX_FIELDS:
-                raise TOO_MANY
             if run := RUNS.get(message[position]):
                 found = run.match(message, position, end)
                 if found is None or (depth == 1 and message[position] >> 3 not in known):
                     raise DAMAGED
-                fields += (found.end() - position) // RUN_BYTES
-                position = found.end()
+                run_bytes, position = found.end() - position, found.end()
+                fields = _counted(fields + run_bytes // RUN_BYTES)
                 continue
+            fields = _counted(fields)
             key, position = _varint(message, position, end)
             number, wire_type = key >> 3, key & 7
             if wire_type == VARINT:
@@ -92,6 +90,12 @@ def measure(message: memoryview, descriptor: Any) -> None:
                 raise DAMAGED
             if position > end or number == 0 or (depth == 1 and number not in known):
                 raise DAMAGED
+
+
+def _counted(fields: int) -> int:
+    if fields >= MAX_FIELDS:
+        raise TOO_MANY
+    return fields + 1
 
 
 def _check_text(content: memoryview) -> None:
