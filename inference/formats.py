@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import onnx
 
-from inference.checks import archives, graphs
+from inference.checks import archives, weights
 from inference.checks.refusal import Refused
 from inference.ensembles import read_ensemble
 from inference.tensors import Datatype, Signature, TensorSpec
@@ -42,7 +42,7 @@ def archived_model(artifact: bytes) -> tuple[bytes, Mapping[str, bytes]]:
     """
     try:
         content, beside = archives.model_and_data(archives.read(artifact))
-        named = graphs.external_files(_parsed(content))
+        named = weights.external_files(_parsed(content))
         return content, {path: beside[path] for path in sorted(named & beside.keys())}
     except Refused as refused:
         raise ValidationProblem(refused.reason, path="input.artifact") from refused

@@ -52,7 +52,7 @@ def check(
     report.facts["peak_bytes"] = outcome.peak_bytes
     if report.reason:
         return report
-    step = report.running or "format"
+    step = report.latest
     if outcome.ended == "timeout":
         report.refuse(TOO_SLOW.reason.format(seconds=outcome.seconds, step=step), TOO_SLOW.advice)
     elif outcome.ended == "signal" or outcome.code:

@@ -44,6 +44,7 @@ SYSTEM_CALLS = {
     "getpid": (39, 172),
     "gettid": (186, 178),
     "getrusage": (98, 165),
+    "setitimer": (38, 103),
     "getrandom": (318, 278),
     "rt_sigaction": (13, 134),
     "rt_sigprocmask": (14, 135),

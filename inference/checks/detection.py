@@ -1,5 +1,6 @@
 """What an artefact is, by its content and never by a name: what runs, what is converted, what is refused, and why."""
 
+import re
 import struct
 from collections.abc import Collection
 
@@ -21,6 +22,22 @@ KERAS = Refused(
 TORCH = Refused(
     "This is a PyTorch file (TorchScript or torch.save), which holds Python code or a pickle.",
     "Export it: `torch.onnx.export(model, example, 'model.onnx', opset_version=17, dynamo=False)`.",
+)
+TREES = Refused(
+    "This is a model of XGBoost, LightGBM or CatBoost in its own format, or PMML, and what runs here is ONNX.",
+    "Convert it: `onnxmltools.convert_xgboost(model, initial_types=…)`, `onnxmltools.convert_lightgbm(…)`, or for "
+    "CatBoost `model.save_model('model.onnx', format='onnx')`; a PMML's model where it was trained, with skl2onnx.",
+)
+POINTER = Refused(
+    "This is a pointer of Git LFS, not the file that it stands for.", "Fetch the file by `git lfs pull`, and upload it."
+)
+ORT = Refused(
+    "This is a model in onnxruntime's own format (.ort), which only the version that wrote it is sure to read.",
+    "Upload the .onnx file that it was made from.",
+)
+SAVED_MODEL_ALONE = Refused(
+    "This is the saved_model.pb of a TensorFlow SavedModel without its folder, where the weights are.",
+    "Upload the whole folder as a zip, with `variables/` and `assets/`.",
 )
 WEIGHTS = Refused(
     "This file holds weights alone (safetensors, GGUF or NumPy) and no graph that says what to compute with them.",
@@ -53,11 +70,24 @@ MAGIC = {
     b"7z\xbc\xaf\x27\x1c": COMPRESSED,
     b"(\xb5/\xfd": COMPRESSED,
     b"Rar!": COMPRESSED,
+    b"\x04\x22\x4d\x18": COMPRESSED,
+    b"\x78\x01": COMPRESSED,
+    b"\x78\x9c": COMPRESSED,
+    b"\x78\xda": COMPRESSED,
+    b"ZF": COMPRESSED,
+    b"CBM1": TREES,
+    b"binf": TREES,
+    b"{L": TREES,
+    b"tree\nversion=": TREES,
+    b"version https://git-lfs": POINTER,
+    b"\x08\x01\x12": SAVED_MODEL_ALONE,
 }
 ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
-TFLITE_MAGIC, TFLITE_OFFSET = b"TFL3", 4
+TFLITE_MAGIC, ORT_MAGIC, FLATBUFFER_OFFSET = b"TFL3", b"ORTM", 4
 TAR_MAGIC, TAR_OFFSET = b"ustar", 257
 TEXT_SAMPLE_BYTES = 4096
+# Of the protocols 0 and 1, which have no beginning of their own: it names what it will call.
+OLD_PICKLE = re.compile(rb"[(\]}]{0,3}c[\w.]+\n[\w.]+\n")
 
 
 def is_zip(artifact: bytes) -> bool:
@@ -68,8 +98,10 @@ def refuse_other_than_onnx(artifact: bytes) -> None:
     """Raises Refused or NeedsConversion for a single file that is something else by its first bytes."""
     if not artifact:
         raise Refused("The file is empty.", ONNX_ADVICE)
-    if artifact[TFLITE_OFFSET : TFLITE_OFFSET + 4] == TFLITE_MAGIC:
+    if artifact.startswith(TFLITE_MAGIC, FLATBUFFER_OFFSET):
         raise NeedsConversion("tflite")
+    if artifact.startswith(ORT_MAGIC, FLATBUFFER_OFFSET):
+        raise ORT
     for magic, refusal in MAGIC.items():
         if artifact.startswith(magic):
             raise refusal
@@ -77,8 +109,11 @@ def refuse_other_than_onnx(artifact: bytes) -> None:
         raise COMPRESSED
     if _is_safetensors(artifact):
         raise WEIGHTS
-    if _is_text(artifact[:TEXT_SAMPLE_BYTES]):
-        raise PYTHON
+    if OLD_PICKLE.match(artifact):
+        raise PICKLE
+    sample = artifact[:TEXT_SAMPLE_BYTES]
+    if _is_text(sample):
+        raise TREES if b'"learner"' in sample or b"<PMML" in sample else PYTHON
 
 
 def kind_of_zip(names: Collection[str]) -> str:
@@ -90,7 +125,7 @@ def kind_of_zip(names: Collection[str]) -> str:
         raise NeedsConversion("saved-model")
     if {"config.json", "model.weights.h5"} <= last:
         raise KERAS
-    if any(name.endswith(("/data.pkl", "/constants.pkl")) for name in names):
+    if any(name.endswith(("/data.pkl", "/constants.pkl", "/archive_format")) for name in names):
         raise TORCH
     if any(name.endswith((".pkl", ".pickle", ".joblib")) for name in last):
         raise PICKLE
@@ -99,7 +134,7 @@ def kind_of_zip(names: Collection[str]) -> str:
         return "onnx-archive"
     if any(name.endswith((".h5", ".keras")) for name in last):
         raise KERAS
-    if any(name.endswith((".pt", ".pth", ".ts")) for name in last):
+    if any(name.endswith((".pt", ".pth", ".pt2", ".ts", "pytorch_model.bin")) for name in last):
         raise TORCH
     if any(name.endswith((".npy", ".npz", ".safetensors", ".gguf")) for name in last):
         raise WEIGHTS

@@ -7,6 +7,7 @@ Lines: {"step", "status", "detail", "seconds"}, {"facts"}, and at the end one of
 import io
 import json
 import os
+import signal
 import time
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -20,12 +21,13 @@ from inference import ensembles, formats
 from inference.tensors import Signature, TensorSpec
 from marketplace.errors import ValidationProblem
 
-from . import archives, detection, graphs, trial
+from . import archives, detection, graphs, trial, weights
 from .forkserver import Tell
 from .refusal import NeedsConversion, Refused
 
 MOST_OPERATORS = 200
-PART_BYTES = 16 * 1024**2
+# Of the processor: a run that does not end is as endless for a large model, which takes longer until it is loaded.
+TRIAL_SECONDS = 6
 
 GENERATOR = Refused(
     "The ensemble's generator has a chat template, which is a program that runs on every call, without a limit that "
@@ -49,11 +51,8 @@ def examine(artifact: int, tell: Tell, given: Any) -> None:
 
 
 def _content(artifact: int) -> bytes:
-    """A file object would ask for the file's status, which is not allowed any more."""
-    parts = []
-    while part := os.read(artifact, PART_BYTES):
-        parts.append(part)
-    return b"".join(parts)
+    """A file object would ask for the file's status, which is not allowed any more. Held once, however large."""
+    return os.pread(artifact, os.lseek(artifact, 0, os.SEEK_END), 0)
 
 
 def warm_up() -> None:
@@ -137,23 +136,28 @@ class Examination:
             self.tell({"facts": {"operators": dict(facts.operators.most_common(MOST_OPERATORS))}})
             said.append(f"{facts.operators.total()} nodes of {len(facts.operators)} kinds")
         with self.step("sizes") as said:
-            graphs.check_sizes(model, files, facts)
+            weights.check_sizes(model, files, facts)
             self.tell({"facts": {"parameters": facts.parameters}})
             said.append(f"{facts.parameters} parameters")
-        graphs.bring_in(model, files)
+        if files:
+            weights.bring_in(model, files)
+            content = model.SerializeToString()
         with self.step("signature") as said:
-            graphs.check_format(model)
+            graphs.check_format(content)
             if graphs.has_zipmap(model):
                 raise NeedsConversion("zipmap")
             signature = _signature(model)
             if declared is not None:
                 _check_declared(declared, signature)
             said.append(f"{len(signature.inputs)} inputs, {len(signature.outputs)} outputs")
+        del model  # the session has its own
         with self.step("load"):
-            session = trial.load(model.SerializeToString() if files else content)
+            session = trial.load(content)
         with self.step("trial") as said:
+            signal.setitimer(signal.ITIMER_PROF, TRIAL_SECONDS)
             seconds, noted = trial.run(session, batched=signature.batched)
             self.tell({"facts": {"trial_seconds": round(seconds, 4)}})
+            signal.setitimer(signal.ITIMER_PROF, 0)
             said.append(noted)
         return signature
 

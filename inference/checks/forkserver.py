@@ -52,7 +52,9 @@ def obey(orders: socket.socket, order: dict[str, Any], entry: Entry, artifact: i
     _pid, status, usage = os.wait4(child, 0)
     code = os.waitstatus_to_exitcode(status)
     cpu_seconds = usage.ru_utime + usage.ru_stime
-    by_limit = code == -signal.SIGXCPU or (code == -signal.SIGKILL and cpu_seconds >= order["cpu_seconds"])
+    by_limit = -code in (signal.SIGXCPU, signal.SIGPROF) or (
+        code == -signal.SIGKILL and cpu_seconds >= order["cpu_seconds"]
+    )
     too_long = not in_time or by_limit
     return {
         "ended": "timeout" if too_long else "signal" if code < 0 else "exit",

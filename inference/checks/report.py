@@ -48,6 +48,11 @@ class Report:
         """The step under way; "" before the first and after the last."""
         return next((step["name"] for step in self.steps if step["status"] == "running"), "")
 
+    @property
+    def latest(self) -> str:
+        """The step under way, or the last that was; the first before there was any."""
+        return self.steps[-1]["name"] if self.steps else STEPS[0]
+
     def hear(self, line: dict[str, Any]) -> bool:
         """Takes in a line of the child's; whether it changed anything that a publisher would like to know soon."""
         if self.reason or self.convert or self.accepted:

@@ -46,7 +46,7 @@ class Limits:
         return cls(
             own.memory_bytes + 7 * max(0, size_bytes - MIB),
             own.cpu_seconds + size_bytes // (32 * MIB),
-            own.seconds + size_bytes / (16 * MIB),
+            own.seconds + size_bytes / (32 * MIB),
         )
 
 

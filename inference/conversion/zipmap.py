@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 from onnx import TensorProto, helper
 
-from inference.checks import archives, detection, graphs
+from inference.checks import archives, detection, graphs, weights
 from inference.checks.refusal import Refused
 
 DOMAIN, OPERATOR = "ai.onnx.ml", "ZipMap"
@@ -30,7 +30,7 @@ def convert(kind: str, artifact: Path, destination: Path) -> dict[str, Any]:
     if detection.is_zip(content):
         content, data = archives.model_and_data(archives.read(content))
     model = graphs.parse(content)
-    graphs.bring_in(model, data)
+    weights.bring_in(model, data)
     labels = unzip(model)
     destination.write_bytes(model.SerializeToString())
     return {"labels": labels}

@@ -144,7 +144,7 @@ def bombs() -> Hostile:
     lying = bytearray(zipped({"model.onnx": onnx_file, "weights": bytes(64 * 2**20)}))
     entry = lying.rfind(b"PK\x01\x02")
     lying[entry + 24 : entry + 28] = struct.pack("<L", 100)
-    yield "zip bomb that declares little", bytes(lying), "unpacks to more|damaged"
+    yield "zip bomb that declares little", bytes(lying), "two different things"
     yield "zip that overlaps itself", overlapping(), "unpacks to more|damaged"
     yield "zip with a directory of millions", directory_of_many(), "more than 512 files|damaged"
     nested = zipped({"w": bytes(2**20)})
@@ -566,7 +566,7 @@ class Evil:
 def other_formats() -> Hostile:
     for protocol in (2, 3, 4, 5):
         yield f"pickle, protocol {protocol}", pickle.dumps(Evil(), protocol), "pickle"
-    yield "pickle, protocol 0", pickle.dumps(Evil(), 0), "text or Python|not a model|not an ONNX"
+    yield "pickle, protocol 0", pickle.dumps(Evil(), 0), "pickle"
     hdf5 = b"\x89HDF\r\n\x1a\n" + bytes(100)
     yield "HDF5", hdf5, "Keras"
     yield "Keras 3", zipped({"config.json": b"{}", "metadata.json": b"{}", "model.weights.h5": hdf5}), "Keras"
@@ -586,7 +586,7 @@ def other_formats() -> Hostile:
     yield "Python", b"import os\nos.system('id')\n", "Python code"
     yield "shell", b"#!/bin/sh\nrm -rf /\n", "Python code"
     yield "HTML", b"<script>alert(1)</script>", "Python code"
-    yield "JSON", b'{"learner": {}}', "Python code"
+    yield "JSON", b'{"nodes": {}}', "Python code"
     yield "zip of Python", zipped({"model.py": b"import os"}), "Python code"
     yield "wheel", zipped({"evil/__init__.py": b"import os", "evil-1.dist-info/METADATA": b""}), "Python code"
     yield "compiled Python", zipped({"__pycache__/m.cpython-311.pyc": b"\xa7\r\r\n"}), "Python code"
