@@ -220,9 +220,11 @@ class TestPlans:
         browser.post(f"{PLANS}{house.plan.pk}/change/", PLAN)
         changed = Plan.objects.get(name="Scale")
         assert button.format(changed.pk) in browser.get(f"{PLANS}{changed.pk}/change/").content.decode()
-        browser.post(button.format(changed.pk))
+        answer = browser.post(button.format(changed.pk), follow=True)
         changed.refresh_from_db()
         assert (changed.successor.name, changed.successor.terms) == ("Free", house.plan.terms)
+        assert answer.redirect_chain == [(f"{PLANS}{changed.successor.pk}/change/", 302)]
+        assert told(answer) == ["The terms of before are on offer again."]
 
     @pytest.mark.parametrize("change", [{}, {"unit": "ELEMENT"}, {"max_concurrency": "1"}])
     def test_a_name_is_no_term_and_what_is_counted_and_how_many_run_are(
