@@ -9,6 +9,7 @@ from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.decorators import action, display
@@ -72,11 +73,12 @@ class PlanAdmin(ControlledAdmin):
     @display(description=gettext_lazy("Rate"), ordering="requests_per_second")
     def rate(self, plan: Plan) -> str:
         text = (
-            _("%(rate)d calls a second, %(burst)d at once")
+            _("%(rate)s calls a second, %(burst)s at once")
             if plan.max_concurrency is None
-            else _("%(rate)d calls a second, %(burst)d at once, %(most)d running")
+            else _("%(rate)s calls a second, %(burst)s at once, %(most)s running")
         )
-        return text % {"rate": plan.requests_per_second, "burst": plan.burst, "most": plan.max_concurrency}
+        figures = {"rate": plan.requests_per_second, "burst": plan.burst, "most": plan.max_concurrency or 0}
+        return text % {name: number_format(figure, force_grouping=True) for name, figure in figures.items()}
 
     @display(description=gettext_lazy("Subscribers on earlier terms"))
     def on_earlier_terms(self, plan: Plan) -> str:

@@ -9,6 +9,11 @@ addEventListener("DOMContentLoaded", () => {
     const name = NAMES[pressed.textContent.trim()];
     if (name) pressed.setAttribute("aria-label", name);
   }
+  // The name of an icon is no word of what it stands beside.
+  for (const icon of document.querySelectorAll(".material-symbols-outlined:not([role])")) {
+    const beside = icon.parentElement;
+    if (beside.title || beside.textContent.trim() !== icon.textContent.trim()) icon.setAttribute("aria-hidden", "true");
+  }
 });
 
 addEventListener("keydown", (event) => {
