@@ -115,6 +115,8 @@ class ConsoleAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
     ) -> HttpResponse:
         """Asks first (GET), then acts (POST) and says how it went, on the page of the object it was about.
 
+        Or of the one that takes its place: what `act` gives, when it is of the same kind.
+
         `reason` says what a reason is asked for; what was typed is `act`'s second argument.
         """
         # Whose pages the links in the page's head lead to; Django's own views say so themselves.
@@ -124,11 +126,12 @@ class ConsoleAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
             missing: HttpResponse = self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
             return missing
         site = self.admin_site
-        page = reverse(f"{site.name}:{self.opts.app_label}_{self.opts.model_name}_change", args=[row.pk])
+        change = f"{site.name}:{self.opts.app_label}_{self.opts.model_name}_change"
+        page = reverse(change, args=[row.pk])
         typed, problem = request.POST.get("reason", ""), ""
         if request.method == "POST":
             try:
-                act(row, typed)
+                changed = act(row, typed)
             except MarketplaceError as error:
                 if not reason:
                     messages.error(request, error.message)
@@ -136,7 +139,9 @@ class ConsoleAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
                 problem = error.message
             else:
                 messages.success(request, done)
-                return HttpResponseRedirect(page)
+                return HttpResponseRedirect(
+                    reverse(change, args=[(changed if isinstance(changed, self.model) else row).pk])
+                )
         context = site.each_context(request) | {
             "title": str(row),
             "question": question,

@@ -61,6 +61,28 @@ def _checked(site: Site, ref: str, id: str, seconds: float) -> dict[str, Any]:
     return {"text": f"{ref} is {version['status']}.", "version": ref, **version}
 
 
+def _describe(site: Site, given: argparse.Namespace) -> dict[str, Any]:
+    said = {"releaseNotes": given.release_notes, "tensors": given.tensors}
+    said = {name: value for name, value in said.items() if value is not None}
+    if not said:
+        raise Misused("Say something of it: --release-notes, --tensors.")
+    site.act(documents.DESCRIBE, modelVersion=_version_id(site, given.version), **said)
+    return {"text": f"{given.version} is described.", "version": given.version}
+
+
+def _configure(site: Site, given: argparse.Namespace) -> dict[str, Any]:
+    asked = {
+        "instanceCount": given.instances,
+        "maxBatchSize": given.largest_batch,
+        "responseCache": given.response_cache,
+    }
+    if all(setting is None for setting in asked.values()):
+        raise Misused("Say what to change: --instances, --largest-batch, --response-cache or --no-response-cache.")
+    id = _version_id(site, given.version)
+    settings = site.act(documents.CONFIGURE, modelVersion=id, **asked)["modelVersion"]
+    return {"text": f"{given.version} is loaded anew like this, and then taken.", "version": given.version, **settings}
+
+
 def _release(site: Site, given: argparse.Namespace) -> dict[str, Any]:
     model, _at, _number = given.version.partition("@")
     id = _version_id(site, given.version)
@@ -183,6 +205,19 @@ def _parser() -> argparse.ArgumentParser:
     wait.add_argument("version", type=_version, metavar="PUBLISHER/NAME@NUMBER")
     wait.set_defaults(act=_wait)
 
+    describe = commands.add_parser("describe", parents=[everywhere], help="say what is new, and what its tensors mean")
+    describe.add_argument("version", type=_version, metavar="PUBLISHER/NAME@NUMBER")
+    describe.add_argument("--release-notes", metavar="TEXT", help="what is new, for subscribers")
+    describe.add_argument("--tensors", type=_tensors, metavar="FILE", help="JSON: a list of TensorDescriptionInput")
+    describe.set_defaults(act=_describe)
+
+    configure = commands.add_parser("configure", parents=[everywhere], help="set how Triton runs a version")
+    configure.add_argument("version", type=_version, metavar="PUBLISHER/NAME@NUMBER")
+    configure.add_argument("--instances", type=int, metavar="COUNT", help="copies of it on each server")
+    configure.add_argument("--largest-batch", type=int, metavar="ROWS", help="answered together; 0: one at a time")
+    configure.add_argument("--response-cache", action=argparse.BooleanOptionalAction, help="remember its answers")
+    configure.set_defaults(act=_configure)
+
     release = commands.add_parser("release", parents=[everywhere, waiting], help="have a version go live")
     release.add_argument("version", type=_version, metavar="PUBLISHER/NAME@NUMBER")
     release.add_argument("--canary", type=_percent, metavar="PERCENT", help="for this share of the tenants only")
@@ -210,6 +245,16 @@ def _version(text: str) -> str:
     if not MODEL.fullmatch(model) or not (number.isascii() and number.isdigit()):
         raise argparse.ArgumentTypeError(f"{text!r} is not PUBLISHER/NAME@NUMBER, as in openlab/digits@4")
     return text
+
+
+def _tensors(text: str) -> list[Any]:
+    try:
+        tensors = json.loads(Path(text).read_bytes())
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"{text} cannot be read: {error}") from None
+    if not isinstance(tensors, list):
+        raise argparse.ArgumentTypeError(f"{text} is no JSON list")
+    return tensors
 
 
 def _seconds(text: str) -> float:

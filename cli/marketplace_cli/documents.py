@@ -48,6 +48,20 @@ ROLLBACK = f"""mutation Rollback($input: RollbackModelInput!) {{
   }}
 }}"""
 
+DESCRIBE = f"""mutation Describe($input: DescribeModelVersionInput!) {{
+  describeModelVersion(input: $input) {{
+    modelVersion {{ number }}
+    {_ERRORS}
+  }}
+}}"""
+
+CONFIGURE = f"""mutation Configure($input: ConfigureModelVersionInput!) {{
+  configureModelVersion(input: $input) {{
+    modelVersion {{ instanceCount maxBatchSize responseCache }}
+    {_ERRORS}
+  }}
+}}"""
+
 VERSION_IDS = """query VersionIds($ref: String!, $after: String) {
   model(ref: $ref) {
     versions(first: 100, after: $after) {

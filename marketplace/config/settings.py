@@ -192,6 +192,8 @@ UNFOLD = {
     },
     "SITE_URL": "/",
     "SHOW_VIEW_ON_SITE": False,
+    "STYLES": [lambda _request: static("console/console.css")],
+    "SCRIPTS": [lambda _request: static("console/console.js")],
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda _request: static("logo.svg")}],
     "ACCOUNT": {"navigation": [{"title": _("Change password"), "link": reverse_lazy("account_change_password")}]},
 }
@@ -202,6 +204,7 @@ LOCALE_PATHS = [BASE_DIR / "locale"]
 USE_I18N = True
 USE_TZ = True
 TIME_ZONE = "UTC"
+FORMAT_MODULE_PATH = ["marketplace.config.formats"]
 
 STATIC_URL = "static/"
 STATIC_ROOT = DATA_DIR / "static"
@@ -209,6 +212,9 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"},
 }
+
+# What tells whether a version bears the merging of requests: a room above those that ask.
+MERGING_TRIAL = "inference.deployment.loading.try_out"
 
 # A tensor of the largest size, as base64 in JSON, still fits; nothing bigger is ever read.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 96 * 1024 * 1024

@@ -9,8 +9,6 @@ from django.utils.translation import gettext as _
 from marketplace.access import Principal
 from marketplace.catalog.models import MLModel, ModelTask, Visibility
 from marketplace.subscriptions import sharing
-from marketplace.subscriptions.models import ModelSubscriptionStatus
-from marketplace.tenants.models import Tenant
 
 from .ownership import own_model, require_publisher
 from .validation import check, input_path, save
@@ -63,18 +61,18 @@ def update_model(
     license: str,
     visibility: str,
 ) -> MLModel:
-    """Everything but the name, which clients call it by. Who subscribed to a public model keeps a private one."""
+    """Everything but the name, which clients call it by.
+
+    Who subscribed to a public model keeps a private one; a suspended subscription comes back with a public one.
+    """
     model = own_model(principal, MLModel.objects.filter(pk=model_id))
-    becomes_private = model.visibility == Visibility.PUBLIC and visibility == Visibility.PRIVATE
+    before = model.visibility
     model.display_name, model.summary, model.license = display_name.strip(), summary.strip(), license.strip()
     model.card, model.task, model.tags, model.visibility = card, task, _distinct(tags), visibility
     check(model, MODEL_FIELDS, input_path)
     model.save(update_fields=[*MODEL_FIELDS, "updated_at"])
-    if becomes_private:
-        for tenant in Tenant.objects.filter(
-            model_subscriptions__model=model, model_subscriptions__status=ModelSubscriptionStatus.ACTIVE
-        ).select_related("group"):
-            sharing.grant(principal, model=model, tenant=tenant)
+    if model.visibility != before:
+        sharing.follow(principal, model=model)
     return model
 
 

@@ -15,7 +15,7 @@ GAP = Decimal("0.25")
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """`values` by day; `unit` is what they are of, as in "calls" or "EUR"."""
+    """`values` by day; `unit` is what they are of, as in "EUR", where `title` does not say it."""
 
     title: str
     unit: str
@@ -68,4 +68,4 @@ class Plot:
         )
 
     def _shown(self, value: Decimal | int) -> str:
-        return f"{number_format(Decimal(value).normalize(), force_grouping=True)} {self.unit}"
+        return f"{number_format(Decimal(value).normalize(), force_grouping=True)} {self.unit}".rstrip()

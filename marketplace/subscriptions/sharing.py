@@ -1,5 +1,6 @@
 """Which tenants may use a private model, and what becomes of their subscriptions when they no longer may."""
 
+from django.contrib.auth.models import Group
 from django.db import transaction
 from django.utils.translation import gettext as _
 from guardian.shortcuts import assign_perm, remove_perm
@@ -26,6 +27,18 @@ def grant(principal: Principal, *, model: MLModel, tenant: Tenant) -> None:
     ModelSubscription.objects.filter(model=model, tenant=tenant, status=ModelSubscriptionStatus.SUSPENDED).update(
         status=ModelSubscriptionStatus.ACTIVE
     )
+
+
+@transaction.atomic
+def follow(principal: Principal, *, model: MLModel) -> None:
+    """What a changed visibility is to subscribers: they keep a model that is private now, and get a public one back."""
+    _require_publisher(principal, model)
+    contracts = ModelSubscription.objects.filter(model=model)
+    if model.visibility == Visibility.PUBLIC:
+        contracts.filter(status=ModelSubscriptionStatus.SUSPENDED).update(status=ModelSubscriptionStatus.ACTIVE)
+    else:
+        active = contracts.filter(status=ModelSubscriptionStatus.ACTIVE).values("tenant__group")
+        assign_perm("catalog.use_mlmodel", Group.objects.filter(pk__in=active), model)
 
 
 @transaction.atomic

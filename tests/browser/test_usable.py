@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.async_api import expect
 
 from tests.browser.conftest import Visitor
 
@@ -53,6 +54,23 @@ async def test_an_answer_is_usable(visit: Any) -> None:
     await visitor.page.get_by_role("button", name="Write").click()
     await visitor.page.locator(".facts-line").wait_for()
     assert await visitor.page.evaluate(FLAWS) == []
+
+
+async def test_keys_open_what_a_narrow_console_keeps_in_its_menu(visit: Any) -> None:
+    visitor: Visitor = await visit("pat@openlab.example", width=390)
+    await visitor.open("/publish/subscriptions/plan/")
+    versions = visitor.page.get_by_role("link", name="Versions", exact=True)
+    await expect(versions).to_be_hidden()
+    await visitor.page.get_by_role("button", name="Menu").focus()
+    await visitor.page.keyboard.press("Enter")
+    await expect(versions).to_be_visible()
+
+
+async def test_a_console_needs_no_scripts(visit: Any) -> None:
+    visitor: Visitor = await visit("admin@marketplace.example", width=390, java_script_enabled=False)
+    await visitor.open("/admin/catalog/mlmodel/")
+    for name in ("Ledger entries", "Handwritten digits"):
+        await expect(visitor.page.get_by_role("link", name=name, exact=True)).to_be_visible()
 
 
 async def test_a_missing_page_is_usable(visit: Any) -> None:

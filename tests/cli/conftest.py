@@ -23,7 +23,7 @@ class Site:
     database: Database
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def site(django_db_blocker: DjangoDbBlocker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("cli")
     database = Database(Environment().database_url, django_db_blocker)

@@ -5,9 +5,11 @@ import re
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 
@@ -95,9 +97,16 @@ def test_curl_alone(site: Site, shell: dict[str, str], tmp_path: Path) -> None:
     assert said.count("errors") == said.replace(" ", "").count('"errors":[]')
 
 
-def test_what_is_installed_is_what_the_guide_says() -> None:
+def test_what_is_installed_is_what_the_guide_says(monkeypatch: pytest.MonkeyPatch) -> None:
     assert INSTALL == "pip install ./cli\n"
-    assert (PROJECT / "cli/pyproject.toml").is_file()
+    told = tomllib.loads((PROJECT / "cli/pyproject.toml").read_text())
+    packages = {path.parent.name for path in (PROJECT / "cli").glob("*/__init__.py")}
+    assert set(told["tool"]["setuptools"]["packages"]) == packages
+    assert (PROJECT / "cli" / told["project"]["readme"]).is_file()
+    monkeypatch.syspath_prepend(str(PROJECT / "cli"))
+    assert {name: callable(resolve_name(place)) for name, place in told["project"]["scripts"].items()} == {
+        "marketplace": True
+    }
 
 
 def test_its_exit_codes_are_those_of_the_command(site: Site, tmp_path: Path) -> None:
@@ -108,7 +117,7 @@ def test_its_exit_codes_are_those_of_the_command(site: Site, tmp_path: Path) -> 
 def test_its_commands_and_options_exist(site: Site, tmp_path: Path) -> None:
     commands = dict(re.findall(r"^\| `(\w+) PUBLISHER[^`]*` \| (.*) \|$", GUIDE, re.MULTILINE))
     told = marketplace("--help", url=site.url, cache=tmp_path).stdout
-    assert set(commands) == set(re.findall(r"^    (\w+) ", told, re.MULTILINE))
+    assert set(commands) == set(re.findall(r"^    (\w+)", told, re.MULTILINE))
     for command, words in commands.items():
         options = re.findall(r"--[a-z-]+", words)
         offered = marketplace(command, "--help", url=site.url, cache=tmp_path).stdout

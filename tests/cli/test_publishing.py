@@ -85,6 +85,25 @@ def test_the_same_bytes_are_not_sent_twice(run: Run, site: Site, tmp_path: Path)
     assert uploads[0]["pieces"] is None
 
 
+def test_describe_and_configure(run: Run, site: Site, tmp_path: Path) -> None:
+    version = pushed(run, tmp_path)
+    tensors = tmp_path / "tensors.json"
+    tensors.write_text('[{"direction": "OUTPUT", "name": "SUM", "contentType": "text/plain"}]')
+
+    told = run("describe", version, "--release-notes", "Faster.", "--tensors", str(tensors))
+    assert (told.returncode, told.stdout) == (0, f"{version} is described.\n")
+    set_ = json.loads(run("configure", version, "--instances", "2", "--response-cache", "--json").stdout)
+    assert (set_["instanceCount"], set_["maxBatchSize"], set_["responseCache"]) == (2, 0, True)
+
+    row = site.database.run(lambda: ModelVersion.objects.get(model__name="digits", number=version.partition("@")[2]))
+    assert (row.release_notes, row.instance_count, row.response_cache) == ("Faster.", 2, True)
+    assert site.database.run(lambda: row.tensors.get(name="SUM").content_type) == "text/plain"
+
+    assert "input.instanceCount" in run("configure", version, "--instances", "99").stderr
+    for words in (("describe", version), ("configure", version), ("describe", version, "--tensors", "nowhere.json")):
+        assert run(*words).returncode == 2
+
+
 def test_release_promote_and_roll_back(run: Run, site: Site, tmp_path: Path) -> None:
     first, second = pushed(run, tmp_path), pushed(run, tmp_path)
     assert run("release", first).stdout == f"{first} goes live once it is loaded and warm.\n"
@@ -119,6 +138,8 @@ def test_nobody_else_publishes(run: Run, site: Site, tmp_path: Path, who: str) -
         ("push", "openlab/digits", artefact(tmp_path, graphs.add())),
         ("release", "openlab/digits@1"),
         ("rollback", "openlab/digits"),
+        ("configure", "openlab/digits@1", "--instances", "2"),
+        ("describe", "openlab/digits@1", "--release-notes", "Mine."),
         ("promote", "openlab/digits"),
     ):
         ended = run(*words, who=who)

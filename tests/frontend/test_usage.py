@@ -92,7 +92,7 @@ def test_terms_that_change_are_announced_with_their_day(marketplace: Marketplace
 
     for page in ("/usage/", "/models/openlab/digits/"):
         said = words(marketplace.owner.client.get(page))
-        assert re.search(r"New terms from .*: Scale 2, \$5 a month, 1,000 calls a month, then refused", said)
+        assert re.search(r"New terms from .* · Scale 2, \$5 a month, 1,000 calls a month, then refused", said)
     take_back_plan(publisher, plan_id=changed.pk)
     assert "New terms" not in words(marketplace.owner.client.get("/usage/"))
 

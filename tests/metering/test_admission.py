@@ -94,6 +94,16 @@ async def test_units_past_the_included_ones_cost_the_overage_price() -> None:
     assert amounts == [0, Decimal("0.25"), Decimal("0.25")]
 
 
+async def test_what_a_period_costs_can_be_counted_whatever_a_unit_costs() -> None:
+    acme = await contract(included_units=1, overage_price=Decimal("999999999999999.999999999"))
+
+    await settle(await acme.admit(), latency_ms=1)
+
+    with pytest.raises(QuotaExceeded):
+        await acme.admit()
+    assert (await acme.quota()).limit == Decimal("1.4")
+
+
 async def test_concurrent_callers_never_pass_the_limit_and_waste_no_unit_of_it() -> None:
     acme = await contract(included_units=25)
     start = asyncio.Barrier(60)

@@ -155,3 +155,14 @@ def test_a_model_made_private_keeps_its_subscribers():
         return MLModel.objects.visible_to(factories.principal(tenant)).filter(pk=model.pk).exists()
 
     assert [sees(subscriber), sees(former), sees(stranger)] == [True, False, False]
+
+
+def test_a_suspended_subscription_comes_back_with_a_public_model():
+    owner = publisher()
+    model = create_model(owner, **NEW)
+    subscription = factories.subscription(
+        factories.tenant(), factories.plan(model), status=ModelSubscriptionStatus.SUSPENDED
+    )
+    update_model(owner, model_id=model.pk, **CHANGED | {"visibility": "PUBLIC"})
+    subscription.refresh_from_db()
+    assert subscription.status == ModelSubscriptionStatus.ACTIVE

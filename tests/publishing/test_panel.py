@@ -220,9 +220,11 @@ class TestPlans:
         browser.post(f"{PLANS}{house.plan.pk}/change/", PLAN)
         changed = Plan.objects.get(name="Scale")
         assert button.format(changed.pk) in browser.get(f"{PLANS}{changed.pk}/change/").content.decode()
-        browser.post(button.format(changed.pk))
+        answer = browser.post(button.format(changed.pk), follow=True)
         changed.refresh_from_db()
         assert (changed.successor.name, changed.successor.terms) == ("Free", house.plan.terms)
+        assert answer.redirect_chain == [(f"{PLANS}{changed.successor.pk}/change/", 302)]
+        assert told(answer) == ["The terms of before are on offer again."]
 
     @pytest.mark.parametrize("change", [{}, {"unit": "ELEMENT"}, {"max_concurrency": "1"}])
     def test_a_name_is_no_term_and_what_is_counted_and_how_many_run_are(
@@ -326,9 +328,10 @@ def test_a_form_from_elsewhere_is_refused(house: House, path: str) -> None:
 
 
 def test_the_overview_counts_one_s_own(house: House) -> None:
-    assert house.browser("owner").get("/publish/").context["counts"] == {"models": 2, "live": 1, "subscribers": 1}
+    counts = {"models": 2, "live": 1, "subscribers": 1, "requests": 1}
+    assert house.browser("owner").get("/publish/").context["counts"] == counts
     page = house.browser("other publisher").get("/publish/")
-    assert page.context["counts"] == {"models": 0, "live": 0, "subscribers": 0}
+    assert page.context["counts"] == dict.fromkeys(counts, 0)
     assert "Put up your first model" in page.content.decode()
 
 

@@ -54,6 +54,8 @@ def test_without_an_overage_price_calls_past_the_quota_are_refused(owner, model)
         ({"name": " "}, "input.name"),
         ({"name": "N" * 61}, "input.name"),
         ({"name": "Fr\x00ee"}, "input.name"),
+        ({"name": "Fr\u202eee"}, "input.name"),
+        ({"name": "\u200b"}, "input.name"),
         ({"price": Decimal(-1)}, "input.price.amount"),
         ({"price": Decimal("NaN")}, "input.price.amount"),
         ({"price": Decimal("Infinity")}, "input.price.amount"),

@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from inference.models import ShadowComparison
 from marketplace.catalog.models import ModelVersion, ModelVersionStatus, ReleaseEvent, ReleaseEventKind
+from marketplace.errors import ValidationProblem
 from marketplace.publishing import releases
 from marketplace.publishing.panel.history import MOST, history_of
 from tests import factories
@@ -197,7 +198,7 @@ def test_links_in_the_page_s_head_lead_to_the_panel(house: House, page: str) -> 
 class TestSettings:
     def test_they_are_saved(self, house: House) -> None:
         answer = house.browser("owner").post(
-            page_of(house.version, "configure"), {"instance_count": "2", "response_cache": "on"}
+            page_of(house.version, "configure"), {"instance_count": "2", "max_batch_size": "0", "response_cache": "on"}
         )
         assert answer["Location"] == page_of(house.version)
         house.version.refresh_from_db()
@@ -209,9 +210,23 @@ class TestSettings:
 
     def test_an_error_is_shown_at_its_field(self, house: House) -> None:
         version = factories.version(house.model, status=ModelVersionStatus.READY, decoupled=True)
-        given = {"instance_count": "2", "response_cache": "on"}
+        given = {"instance_count": "2", "max_batch_size": "0", "response_cache": "on"}
         answer = house.browser("owner").post(page_of(version, "configure"), given)
         assert list(problems(answer)) == ["response_cache"]
+
+    def test_merging_is_tried_out_first_and_only_when_it_changes(self, house: House, settings: Any) -> None:
+        settings.MERGING_TRIAL = f"{__name__}.that_does_not_load"
+        house.version.tensors.update(shape=[-1, 4])
+        browser, page = house.browser("owner"), page_of(house.version, "configure")
+        given = {"instance_count": "2", "max_batch_size": "8"}
+        assert problems(browser.post(page, given)) == {"max_batch_size": ["It mixes rows."]}
+        ModelVersion.objects.filter(pk=house.version.pk).update(max_batch_size=8)
+        assert browser.post(page, given).status_code == 302
+
+
+async def that_does_not_load(version: ModelVersion) -> None:
+    assert version.max_batch_size == 8
+    raise ValidationProblem("It mixes rows.", path="input.maxBatchSize")
 
 
 class TestReleaseControl:

@@ -16,6 +16,13 @@ DROP FUNCTION IF EXISTS metering_settle(uuid, numeric, double precision, bytea, 
 DROP FUNCTION IF EXISTS metering_release_expired(int);
 DROP FUNCTION IF EXISTS metering_release(uuid, text);
 
+-- What a plan allows in a period: with an overage price, as much as can be counted, of units and of money (the sum of two
+-- periods that meet in a day is counted, too: at most 15 digits before the point).
+CREATE OR REPLACE FUNCTION metering_limit(included numeric, overage_price numeric) RETURNS numeric
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN overage_price IS NULL THEN included ELSE least(1e15, included + 4e14 / nullif(overage_price, 0)) END
+$$;
+
 -- The plan whose terms hold in a period that begins then: the one that the tenant chose, or what its publisher has made of it by
 -- then. It depends on the contract and the period alone: a call has the terms of the period whose quota it is counted in, however
 -- many periods end and plans change while it is being admitted.

@@ -9,6 +9,7 @@ from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.decorators import action, display
@@ -19,20 +20,27 @@ from marketplace.publishing.plans import hide_plan, take_back_plan
 from marketplace.subscriptions import sharing
 from marketplace.subscriptions.models import ModelSubscription, ModelSubscriptionStatus, Plan
 
+from .controls import ControlledAdmin
 from .forms import GrantForm, PlanForm
 from .site import PER_UNIT, PanelAdmin, principal_of, publisher_site, shown, shown_units
 
 
 @admin.register(Plan, site=publisher_site)
-class PlanAdmin(PanelAdmin):
+class PlanAdmin(ControlledAdmin):
     form = PlanForm
     icon = "sell"
-    list_display = ("name", "model", "monthly", "units", "overage", "rate", "offered")
+    list_display = ("name", "model", "monthly", "units", "overage", "rate", "on_offer")
     list_filter = (("hidden_at", admin.EmptyFieldListFilter),)
     search_fields = ("name", "model__name", "model__display_name")
     ordering = ("-pk",)
     empty_state = gettext_lazy("A plan is what tenants subscribe to: a price, included units and a rate. Add one.")
     actions_detail = ("take_back", "hide", "offer")
+    hints = {
+        "take_back": gettext_lazy("The terms of before hold again; who waits for the new ones keeps those it has."),
+        "hide": gettext_lazy("Nobody can choose it any more; who is on it stays on it."),
+        "offer": gettext_lazy("It is hidden. Tenants can choose it again."),
+    }
+    change_form_outer_before_template = "publish/controlled.html"
 
     def own(self, principal: Principal) -> models.QuerySet[Plan]:
         """Their latest terms."""
@@ -65,11 +73,12 @@ class PlanAdmin(PanelAdmin):
     @display(description=gettext_lazy("Rate"), ordering="requests_per_second")
     def rate(self, plan: Plan) -> str:
         text = (
-            _("%(rate)d calls a second, %(burst)d at once")
+            _("%(rate)s calls a second, %(burst)s at once")
             if plan.max_concurrency is None
-            else _("%(rate)d calls a second, %(burst)d at once, %(most)d running")
+            else _("%(rate)s calls a second, %(burst)s at once, %(most)s running")
         )
-        return text % {"rate": plan.requests_per_second, "burst": plan.burst, "most": plan.max_concurrency}
+        figures = {"rate": plan.requests_per_second, "burst": plan.burst, "most": plan.max_concurrency or 0}
+        return text % {name: number_format(figure, force_grouping=True) for name, figure in figures.items()}
 
     @display(description=gettext_lazy("Subscribers on earlier terms"))
     def on_earlier_terms(self, plan: Plan) -> str:
@@ -78,7 +87,7 @@ class PlanAdmin(PanelAdmin):
         return _("%(count)d, each until its period ends") % {"count": plan.waiting}  # type: ignore[attr-defined]
 
     @display(description=gettext_lazy("On offer"), boolean=True, ordering="hidden_at")
-    def offered(self, plan: Plan) -> bool:
+    def on_offer(self, plan: Plan) -> bool:
         return plan.hidden_at is None
 
     def get_form(self, request: HttpRequest, obj: Plan | None = None, change: bool = False, **kwargs: Any) -> Any:
@@ -144,12 +153,9 @@ class PlanAdmin(PanelAdmin):
             done=_("The plan is on offer again."),
         )
 
-    def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[Any]:
-        plan = self.get_object(request, object_id)
-        allowed = {"offer" if plan and plan.hidden_at else "hide"}
-        if plan and plan.waiting:
-            allowed.add("take-back")
-        return [button for button in super().get_actions_detail(request, object_id) if button.path in allowed]
+    def offered(self, row: Plan) -> set[str]:
+        waited_for = {"take_back"} if row.waiting else set()  # type: ignore[attr-defined]  # as `own` has it
+        return {"offer" if row.hidden_at else "hide"} | waited_for
 
 
 @admin.register(ModelSubscription, site=publisher_site)

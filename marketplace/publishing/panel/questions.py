@@ -20,7 +20,7 @@ from unfold.widgets import (
 
 from marketplace.catalog.models import MLModel, ModelVersion, TensorSpec
 from marketplace.errors import MarketplaceError
-from marketplace.publishing.configuration import MOST_INSTANCES
+from marketplace.publishing.configuration import LARGEST_BATCH, MOST_INSTANCES
 
 from .forms import field_at
 
@@ -131,8 +131,7 @@ class SunsetQuestion(Question):
 
 
 class SettingsQuestion(Question):
-    """How Triton runs it. Merging of requests is not among it: whether a graph bears that, only a trial on a server can
-    tell, which is a room above (GraphQL's configureModelVersion)."""
+    """How Triton runs it."""
 
     instance_count = forms.IntegerField(
         label=gettext_lazy("Instances"),
@@ -140,6 +139,16 @@ class SettingsQuestion(Question):
         max_value=MOST_INSTANCES,
         widget=UnfoldAdminIntegerFieldWidget(attrs={"min": 1, "max": MOST_INSTANCES}),
         help_text=gettext_lazy("Copies on each server: as many calls run at a time. Each takes the model's memory."),
+    )
+    max_batch_size = forms.IntegerField(
+        label=gettext_lazy("Largest batch"),
+        min_value=0,
+        max_value=LARGEST_BATCH,
+        widget=UnfoldAdminIntegerFieldWidget(attrs={"min": 0, "max": LARGEST_BATCH}),
+        help_text=gettext_lazy(
+            "How many rows the requests may have that are answered together; a request of more is refused. 0: one "
+            "request at a time. It is tried out on a server first, which may take a while."
+        ),
     )
     response_cache = forms.BooleanField(
         label=gettext_lazy("Response cache"),

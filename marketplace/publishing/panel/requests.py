@@ -1,7 +1,5 @@
 """Who asks for a plan that is given on request, and what the publisher says to it."""
 
-from typing import Any
-
 from django.contrib import admin
 from django.db import models
 from django.http import HttpRequest, HttpResponse
@@ -13,11 +11,12 @@ from marketplace.access import Principal
 from marketplace.publishing.approvals import approve_request, decline_request
 from marketplace.subscriptions.models import ModelSubscriptionRequest, RequestStatus
 
-from .site import PanelAdmin, principal_of, publisher_site
+from .controls import ControlledAdmin
+from .site import principal_of, publisher_site
 
 
 @admin.register(ModelSubscriptionRequest, site=publisher_site)
-class RequestAdmin(PanelAdmin):
+class RequestAdmin(ControlledAdmin):
     icon = "how_to_reg"
     list_display = ("tenant", "model", "plan", "shown_status", "created_at")
     list_filter = ("status",)
@@ -27,6 +26,11 @@ class RequestAdmin(PanelAdmin):
     readonly_fields = fields
     empty_state = gettext_lazy("Who asks for a plan that you give on request appears here.")
     actions_detail = ("approve", "decline")
+    hints = {
+        "approve": gettext_lazy("The tenant is subscribed from then on."),
+        "decline": gettext_lazy("You say why; the tenant reads it, and may ask again."),
+    }
+    change_form_outer_before_template = "publish/controlled.html"
 
     def own(self, principal: Principal) -> models.QuerySet[ModelSubscriptionRequest]:
         rows = ModelSubscriptionRequest.objects.of_publisher(principal)
@@ -61,7 +65,5 @@ class RequestAdmin(PanelAdmin):
             done=_("The request is declined."),
         )
 
-    def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[Any]:
-        asked = self.get_object(request, object_id)
-        waits = asked is not None and asked.status == RequestStatus.PENDING
-        return super().get_actions_detail(request, object_id) if waits else []
+    def offered(self, row: ModelSubscriptionRequest) -> set[str]:
+        return set(self.hints) if row.status == RequestStatus.PENDING else set()

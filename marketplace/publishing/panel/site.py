@@ -20,7 +20,13 @@ from marketplace.access import Permission, Principal
 from marketplace.catalog.models import MLModel, ModelVersion, ModelVersionStatus
 from marketplace.console import Console, ConsoleAdmin
 from marketplace.errors import MarketplaceError
-from marketplace.subscriptions.models import MeteredUnit, ModelSubscription, ModelSubscriptionStatus, Plan
+from marketplace.subscriptions.models import (
+    MeteredUnit,
+    ModelSubscription,
+    ModelSubscriptionRequest,
+    ModelSubscriptionStatus,
+    Plan,
+)
 from marketplace.tenants.authentication import principal_from_session
 from marketplace.tenants.models import Tenant
 
@@ -77,6 +83,7 @@ class PublisherSite(Console):
             "models": models_.count(),
             "live": models_.filter(live_version__isnull=False).count(),
             "subscribers": contracts.filter(status=ModelSubscriptionStatus.ACTIVE).count(),
+            "requests": ModelSubscriptionRequest.objects.of_publisher(principal).pending().count(),
         }
         versions = ModelVersion.objects.filter(model__publisher_id=principal.tenant_id).select_related("model")
         waiting = versions.filter(status=ModelVersionStatus.READY).filter(

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.contrib import admin
 from django.db import models
@@ -9,6 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.defaultfilters import filesizeformat
 from django.template.response import TemplateResponse
 from django.utils.html import format_html_join
+from django.utils.module_loading import import_string
 from django.utils.safestring import mark_safe
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -53,12 +55,12 @@ class ModelVersionAdmin(ControlledAdmin):
         "size",
         "release_notes",
         "instance_count",
-        "max_batch_size",
+        "largest_batch",
         "response_cache",
         "created_at",
         "released_at",
     )
-    readonly_fields = ("state", "checksum", "size", "released_at")
+    readonly_fields = ("state", "checksum", "size", "largest_batch", "released_at")
     inlines = (TensorInline,)
     empty_state = gettext_lazy("A version is one artefact of a model, fixed for good. Upload one on its model's page.")
     hints = {
@@ -68,7 +70,7 @@ class ModelVersionAdmin(ControlledAdmin):
         "shadow": gettext_lazy("It is asked what the live version is asked; the answers are compared, never charged."),
         "steps": gettext_lazy("A picture, a text or labels in the place of numbers: a new version, made of this one."),
         "describe": gettext_lazy("What is new, and what its tensors mean: content types, labels, examples."),
-        "configure": gettext_lazy("How Triton runs it: instances and response cache. Nobody waits while it changes."),
+        "configure": gettext_lazy("How Triton runs it: instances, batches, response cache. Nobody waits meanwhile."),
         "deprecate": gettext_lazy("Its callers are told that it is to go, and when."),
         "retire": gettext_lazy("Nobody can call it any more, for good."),
     }
@@ -96,6 +98,10 @@ class ModelVersionAdmin(ControlledAdmin):
         """With places to break the line, for narrow screens."""
         parts = [(version.sha256[start : start + 16],) for start in range(0, 64, 16)]
         return format_html_join(mark_safe("<wbr>"), "{}", parts)
+
+    @display(description=gettext_lazy("Largest batch"))
+    def largest_batch(self, version: ModelVersion) -> str:
+        return str(version.max_batch_size) if version.max_batch_size else _("one request at a time")
 
     def offered(self, row: ModelVersion) -> set[str]:
         around = {"steps"} if row.format == ArtifactFormat.ONNX else set()
@@ -237,11 +243,8 @@ class ModelVersionAdmin(ControlledAdmin):
             object_id,
             question=SettingsQuestion,
             title=_("Save the settings"),
-            explanation=_(
-                "Each server goes on answering as before until it has the version loaded like this. Merging of calls "
-                "is set by GraphQL's configureModelVersion, which tries it out on a server first."
-            ),
-            act=lambda version, given: configuration.configure(principal_of(request), version_id=version.pk, **given),
+            explanation=_("Each server goes on answering as before until it has the version loaded like this."),
+            act=lambda version, given: _configured(principal_of(request), version, given),
             done=_("The settings are saved: each server loads it like this, and then takes it."),
         )
 
@@ -276,6 +279,13 @@ def _deployments(version: ModelVersion) -> list[tuple[str, Any]]:
     # Whose model is in a room above, which may not be imported here: the rows come by way of the relation.
     rows = getattr(version, "deployments").order_by("endpoint", "id")  # noqa: B009
     return [(servers.get(row.endpoint, "triton-gone"), row) for row in rows]
+
+
+def _configured(principal: Principal, version: ModelVersion, given: dict[str, Any]) -> ModelVersion:
+    proposed = configuration.proposed(principal, version_id=version.pk, **given)
+    if given["max_batch_size"] not in (0, version.max_batch_size):
+        async_to_sync(import_string(settings.MERGING_TRIAL))(proposed)
+    return configuration.configure(principal, version_id=version.pk, **given)
 
 
 def _described(version: ModelVersion, given: dict[str, Any]) -> list[Description]:

@@ -30,7 +30,7 @@ def usage_plots(context: template.Context, model: MLModel | None = None) -> dict
     calls = {day: figures.calls for day, figures in days.items()}
     return {
         "plots": [
-            Plot(_("Calls"), _("calls"), calls),
+            Plot(_("Calls"), "", calls),
             *(
                 Plot(_("Revenue"), currency, {day: figures.revenue.get(currency, 0) for day, figures in days.items()})
                 for currency in currencies
