@@ -47,7 +47,8 @@ SELECT md5('model' || n)::uuid, %(publisher)s, 'many-' || n, 'Many ' || n, 'One 
     "versions": """
 INSERT INTO catalog_modelversion
 SELECT (jsonb_populate_record(v, jsonb_build_object(
-           'id', md5('version' || n)::uuid, 'model_id', md5('model' || n)::uuid, 'status', 'READY', 'released_at', null))).*
+           'id', md5('version' || n)::uuid, 'model_id', md5('model' || n)::uuid,
+           'status', 'READY', 'released_at', null))).*
   FROM catalog_modelversion v, generate_series(1, %(many)s / 10) AS n WHERE v.id = %(version)s""",
     "plans": """
 INSERT INTO subscriptions_plan
