@@ -2,6 +2,8 @@
 
     .venv/bin/python -m benchmarks.metering [CALLERS] [TENANTS]
 
+Then an admission alone, of a reference that a canary, a pin or a shadow has something to do with, against one without.
+
 One process of callers, each of whom admits and settles in turn, beside PostgreSQL on the same machine. A decision is
 one admit or one settle. "One by one" is the same code with batches of one, on as many connections as the pool has.
 """
@@ -20,6 +22,7 @@ from marketplace.embedded.log import Log
 
 ROUNDS = 9
 SECONDS = 1.5
+ADMISSIONS = 500
 
 
 def measure(callers: int, tenants: int) -> None:
@@ -57,6 +60,46 @@ def measure(callers: int, tenants: int) -> None:
         assert row[0] == "admitted", row
         assert await admission._settle([(hold, 1.0, None, None, None)]) == [1]
 
+    def answered(name: str) -> tuple[Principal, object, admission.Hint]:
+        """Who calls `name`, the version that answers, and what the caller goes by."""
+        model = factories.model(version.model.publisher, name)
+        live, other = factories.version(model), factories.version(model, status="READY")
+        contract = factories.subscription(
+            factories.tenant(),
+            factories.plan(model, included_units=Decimal(10**9), requests_per_second=10**6, burst=10**6),
+        )
+        if name in ("canary", "shadow"):
+            type(model).objects.filter(pk=model.pk).update(**{f"{name}_version": other, f"{name}_percent": 100})
+        elif name == "pin":
+            type(contract).objects.filter(pk=contract.pk).update(pinned_version=other)
+        role = factories.TenantRole.DEVELOPER
+        key = factories.api_key_row(contract.tenant)
+        answers = other if name in ("canary", "pin") else live
+        return (
+            Principal(tenant_id=contract.tenant_id, api_key_id=key.pk, role=role),
+            answers.pk,
+            admission.Hint(role, model.ref, None),
+        )
+
+    kinds = {name: answered(name) for name in ("neither", "canary", "pin", "shadow")}
+
+    async def admissions() -> None:
+        """Of each kind in turns, one by one."""
+        times: dict[str, list[float]] = {name: [] for name in kinds}
+        for _ in range(ADMISSIONS):
+            for name, (principal, version_id, hint) in kinds.items():
+                hold = admission.uuid.uuid7()
+                who = (principal.tenant_id, principal.api_key_id, None)
+                before = perf_counter()
+                (row,) = await admission._admit([(hold, *who, version_id, 1, 10, None, None, 60.0, *hint)])
+                times[name].append((perf_counter() - before) * 1000)
+                assert not isinstance(row, BaseException), row
+                assert row[0] == "admitted", row
+                assert await admission._settle([(hold, 1.0, None, None, None)]) == [1]
+        usual = median(times["neither"])
+        for name, found in times.items():
+            print(f"admission with {name:8}: {median(found):.2f} ms (p50), {median(found) / usual:.2f}")
+
     async def rate(way: object, number: int) -> tuple[float, float]:
         """Decisions a second, and the median time of an admit and settle in ms."""
         times: list[float] = []
@@ -76,6 +119,7 @@ def measure(callers: int, tenants: int) -> None:
             for name in ("synchronous_commit", "fsync", "server_version"):
                 row = await (await db.execute(f"SHOW {name}")).fetchone()
                 print(f"{name} = {row and row[0]}")
+        await admissions()
         for number in (1, 8, callers):
             # The pool waits a second for a connection and no longer: one by one, no more callers than can be served.
             results: dict[str, list[tuple[float, float]]] = {"batched": [], "one by one": []}

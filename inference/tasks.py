@@ -8,6 +8,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from marketplace.metering.models import StoredAnswer
+from marketplace.metering.pace import Pace
 
 from . import checking, converting, reconciliation, usage
 from .deployment import reconciler
@@ -16,6 +17,7 @@ from .models import Heartbeat
 log = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 1000
+usage_pace = Pace()
 
 
 @shared_task  # type: ignore[untyped-decorator]
@@ -54,7 +56,11 @@ def count_usage() -> None:
 @shared_task  # type: ignore[untyped-decorator]
 def check_usage() -> None:
     """Says at ERROR where publishers' figures and the ledger are not the same."""
-    for difference in usage.differences():
+    if usage_pace.rests:
+        return
+    with usage_pace.run():
+        differences = usage.differences()
+    for difference in differences:
         log.error("%s", difference)
 
 

@@ -2,7 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -35,6 +37,17 @@ _ROWS = """
 SELECT endpoint, id, version_id, name, status, failures, changed_at, memory_bytes, processes, used_at, wanted_at
   FROM inference_deployment
 """
+# The rows of a query, each behind the mark that they have together; none of them when that is the mark that one knows.
+_CHANGED = """
+WITH found AS MATERIALIZED ({found}), mark AS (SELECT sum(hash_record_extended(ROW({marked}), 0)) AS now FROM found)
+SELECT mark.now, found.* FROM mark LEFT JOIN found ON mark.now IS DISTINCT FROM %s::numeric
+"""
+_WANTED_CHANGED = _CHANGED.format(found=_WANTED, marked="found.*")
+# But for the last use, which changes all the time, and which `used` keeps up with.
+_ROWS_CHANGED = _CHANGED.format(
+    found=_ROWS,
+    marked="endpoint, id, version_id, name, status, failures, changed_at, memory_bytes, processes, wanted_at",
+)
 _USED = """
 UPDATE inference_deployment d SET used_at = a.used_at
   FROM unnest(%s::bigint[], %s::timestamptz[]) AS a (id, used_at) WHERE d.id = a.id
@@ -50,16 +63,39 @@ SELECT system_identifier || '-' || (SELECT oid FROM pg_database WHERE datname = 
 """
 
 
+class _Known:
+    """What this process last read, and its marks: most rounds find nothing new among thousands of rows."""
+
+    def __init__(self) -> None:
+        self.wanted: dict[UUID, Wanted] = {}
+        self.wanted_mark: Decimal | None = None
+        self.rows: dict[str, list[Row]] = defaultdict(list)
+        self.rows_mark: Decimal | None = None
+
+
+_known = _Known()
+
+
 def state() -> tuple[dict[UUID, Wanted], dict[str, list[Row]]]:
     """The versions that are to be loaded, and the deployments of each endpoint."""
     with connection.cursor() as cursor:
-        cursor.execute(_WANTED)
-        wanted = {row[0]: _wanted(row) for row in cursor.fetchall()}
-        cursor.execute(_ROWS)
-        rows: dict[str, list[Row]] = defaultdict(list)
-        for endpoint, *columns in cursor.fetchall():
-            rows[endpoint].append(Row(*columns))
-    return wanted, rows
+        mark, found = _changed(cursor, _WANTED_CHANGED, _known.wanted_mark)
+        if mark != _known.wanted_mark:
+            _known.wanted, _known.wanted_mark = {row[0]: _wanted(row) for row in found}, mark
+        mark, found = _changed(cursor, _ROWS_CHANGED, _known.rows_mark)
+        if mark != _known.rows_mark:
+            rows: dict[str, list[Row]] = defaultdict(list)
+            for endpoint, *columns in found:
+                rows[endpoint].append(Row(*columns))
+            _known.rows, _known.rows_mark = rows, mark
+    return _known.wanted, _known.rows
+
+
+def _changed(cursor: Any, query: str, known: Decimal | None) -> tuple[Decimal | None, list[Sequence[Any]]]:
+    """The mark, which is None of no rows, and the rows if it is not the known one."""
+    cursor.execute(query, [known])
+    found = cursor.fetchall()
+    return found[0][0], [row[1:] for row in found if row[1] is not None]
 
 
 def _wanted(row: Sequence[Any]) -> Wanted:
@@ -95,6 +131,8 @@ def _is_left(row: Row, oldest_call: datetime | None, *, callable_: bool) -> bool
 def used(uses: Mapping[int, datetime]) -> None:
     with connection.cursor() as cursor:
         cursor.execute(_USED, [list(uses), list(uses.values())])
+    for rows in _known.rows.values():
+        rows[:] = [replace(row, used_at=uses[row.pk]) if row.pk in uses else row for row in rows]
 
 
 def chill(ids: Iterable[int]) -> None:

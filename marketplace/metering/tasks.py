@@ -6,10 +6,12 @@ from celery import shared_task
 from django.db import connection
 
 from . import ledger
+from .pace import Pace
 
 log = logging.getLogger(__name__)
 
 ADVISORY_LOCK = 0x6C656467  # "ledg": any number that nothing else locks
+pace = Pace()
 
 
 @shared_task  # type: ignore[untyped-decorator]
@@ -18,12 +20,15 @@ def check_ledger() -> None:
 
     Leaves it at that while another check is under way: those of a very long ledger must not take every worker.
     """
+    if pace.rests:
+        return
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_lock(%s)", [ADVISORY_LOCK])
         if not cursor.fetchone()[0]:
             return
         try:
-            report = ledger.check()
+            with pace.run():
+                report = ledger.check()
         finally:
             cursor.execute("SELECT pg_advisory_unlock(%s)", [ADVISORY_LOCK])
     if not report.exact:

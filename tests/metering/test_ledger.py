@@ -20,6 +20,7 @@ from marketplace.access import TenantRole
 from marketplace.metering import connections, ledger, tasks
 from marketplace.metering.admission import admit, release, settle
 from marketplace.metering.models import Hold, LedgerEntry, Quota
+from marketplace.metering.pace import Pace
 from tests import factories
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -333,6 +334,13 @@ def test_the_command_names_what_is_wrong_and_fails(metered: Metered) -> None:
     ]
 
 
+@pytest.fixture
+def _no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "pace", Pace())
+    monkeypatch.setattr(Pace, "REST", 0)
+
+
+@pytest.mark.usefixtures("_no_rest")
 def test_the_worker_logs_an_error_for_what_is_wrong_and_nothing_otherwise(
     metered: Metered, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -344,6 +352,18 @@ def test_the_worker_logs_an_error_for_what_is_wrong_and_nothing_otherwise(
     assert [(record.levelno, record.name) for record in caplog.records] == [(logging.ERROR, tasks.__name__)] * 2
 
 
+def test_a_check_rests_for_many_times_as_long_as_it_took(
+    metered: Metered, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "pace", Pace())
+    monkeypatch.setattr(Pace, "REST", 10**9)
+    Quota.objects.update(held=7)
+    tasks.check_ledger()
+    tasks.check_ledger()
+    assert len(caplog.records) == 2
+
+
+@pytest.mark.usefixtures("_no_rest")
 def test_one_check_of_the_worker_runs_at_a_time(metered: Metered, caplog: pytest.LogCaptureFixture) -> None:
     Quota.objects.update(held=7)
     elsewhere = connection.copy()
