@@ -88,7 +88,7 @@ async def invoke(
         return await looked_up(_replay(hold_id))
     started = perf_counter()
     try:
-        async with beating(hold_id):
+        with beating(hold_id) as beat, beat.awaiting():
             answer = await dispatch.infer(call.errand)
         latency_ms = call.milliseconds_since(started)
         tokens = _tokens(answer) if call.counts_tokens else None

@@ -311,6 +311,7 @@ _by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, _Lanes] = WeakKeyDictiona
 
 def _lanes() -> _Lanes:
     loop = asyncio.get_running_loop()
-    if loop not in _by_loop:
-        _by_loop[loop] = _Lanes()
-    return _by_loop[loop]
+    lanes = _by_loop.get(loop)
+    if lanes is None:
+        lanes = _by_loop[loop] = _Lanes()
+    return lanes

@@ -90,23 +90,13 @@ class Lane(Generic[Answer]):
     async def __call__(self, tenant: UUID | None, question: Question) -> Answer:
         """Raises ModelUnavailable when too many wait, or when there is no answer within WAIT_SECONDS."""
         self._make_room(tenant)
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = loop.create_future()
         self._queues.setdefault(tenant, deque()).append((question, future))
         self._waiting += 1
         if self._draining is None:
             self._draining = self._start(self._drain())
-        try:
-            async with asyncio.timeout(WAIT_SECONDS):
-                return await self._answer(future)
-        except TimeoutError as error:
-            raise out_of_reach() from error
-
-    async def idle(self) -> None:
-        """Returns once nothing is under way, what is done about abandoned answers included."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-
-    async def _answer(self, future: "asyncio.Future[Answer]") -> Answer:
+        late = loop.call_later(WAIT_SECONDS, _give_up, future)
         try:
             return await future
         except asyncio.CancelledError:
@@ -114,6 +104,13 @@ class Lane(Generic[Answer]):
             if future.done() and not future.cancelled() and future.exception() is None:
                 self._abandon(future.result())
             raise
+        finally:
+            late.cancel()
+
+    async def idle(self) -> None:
+        """Returns once nothing is under way, what is done about abandoned answers included."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
 
     def _make_room(self, tenant: UUID | None) -> None:
         """When all places are taken, whoever has most callers waiting loses the latest of them."""
@@ -170,6 +167,11 @@ class Lane(Generic[Answer]):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _give_up(future: "asyncio.Future[Any]") -> None:
+    if not future.done():
+        future.set_exception(out_of_reach())
 
 
 def _too_many() -> ModelUnavailable:

@@ -8,7 +8,6 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from time import monotonic
-from types import TracebackType
 from typing import LiteralString, Self
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -31,9 +30,8 @@ EXTEND: LiteralString = "SELECT metering_extend(%s::uuid[], %s)"
 class beating:
     """Extends a hold until its call ends: `with beating(hold_id) as beat:`, and `with beat.awaiting():` in it.
 
-    `async with beating(hold_id):` is both in one. What is awaited in there is cancelled, and ModelUnavailable raised,
-    when the hold has expired all the same (its answer could no longer be charged, and so must not be delivered) or the
-    model was taken down.
+    What is awaited in there is cancelled, and ModelUnavailable raised, when the hold has expired all the same (its
+    answer could no longer be charged, and so must not be delivered) or the model was taken down.
     """
 
     def __init__(self, hold_id: UUID) -> None:
@@ -42,7 +40,6 @@ class beating:
         self._ended: ModelUnavailable | None = None
         self._task: asyncio.Task[object] | None = None
         self._cancelled = False
-        self._block = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         self.due = monotonic() + BEAT_SECONDS
@@ -69,16 +66,6 @@ class beating:
             self._uncancel(task)
         finally:
             self._task = None
-
-    async def __aenter__(self) -> Self:
-        self._block.enter_context(self)
-        self._block.enter_context(self.awaiting())
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._block.__exit__(kind, error, trace)
 
     def end(self, because: ModelUnavailable) -> None:
         """Cancels what is awaited, and has `because` raised there; with nothing awaited, where something next is."""
@@ -156,4 +143,8 @@ _by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, _Heart] = WeakKeyDictiona
 
 
 def _heart() -> _Heart:
-    return _by_loop.setdefault(asyncio.get_running_loop(), _Heart())
+    loop = asyncio.get_running_loop()
+    heart = _by_loop.get(loop)
+    if heart is None:
+        heart = _by_loop[loop] = _Heart()
+    return heart

@@ -187,7 +187,8 @@ class Hold(models.Model):
         constraints = [
             models.UniqueConstraint(
                 fields=["tenant", "idempotency_key"],
-                condition=~Q(state="released"),
+                # A hold without a key, as most are, has no place in the index.
+                condition=~Q(state="released") & Q(idempotency_key__isnull=False),
                 name="one_hold_per_idempotency_key",
             )
         ]

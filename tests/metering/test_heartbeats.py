@@ -36,7 +36,7 @@ async def test_a_call_that_outlives_its_lease_is_executing_and_is_settled_as_any
     acme = await contract()
     hold_id = await acme.admit(lease=0)
 
-    async with beating(hold_id):
+    with beating(hold_id) as beat, beat.awaiting():
         hold = await until_executing(hold_id)
         reaped = await sync_to_async(tasks.release_expired_holds)()
 
@@ -56,7 +56,7 @@ async def test_one_whose_process_stops_beating_is_given_back() -> None:
 async def test_an_executing_one_expires_as_well() -> None:
     acme = await contract()
     hold_id = await acme.admit()
-    async with beating(hold_id):
+    with beating(hold_id) as beat, beat.awaiting():
         await until_executing(hold_id)
 
     await Hold.objects.aupdate(expires_at=(await Hold.objects.aget()).created_at)
@@ -70,9 +70,8 @@ async def test_a_call_whose_hold_was_given_back_is_stopped_and_told_so() -> None
     hold_id = await acme.admit()
     await release(hold_id, because="EXPIRED")
 
-    with pytest.raises(ModelUnavailable, match="lost the units"):
-        async with beating(hold_id):
-            await asyncio.Event().wait()
+    with pytest.raises(ModelUnavailable, match="lost the units"), beating(hold_id) as beat, beat.awaiting():
+        await asyncio.Event().wait()
 
 
 async def test_a_call_whose_model_was_taken_down_is_stopped_and_told_so() -> None:
@@ -80,9 +79,8 @@ async def test_a_call_whose_model_was_taken_down_is_stopped_and_told_so() -> Non
     hold_id = await acme.admit()
     await MLModel.objects.aupdate(taken_down_at=timezone.now())
 
-    with pytest.raises(ModelUnavailable, match="its model was taken down"):
-        async with beating(hold_id):
-            await asyncio.Event().wait()
+    with pytest.raises(ModelUnavailable, match="its model was taken down"), beating(hold_id) as beat, beat.awaiting():
+        await asyncio.Event().wait()
 
     assert await release(hold_id, because="MODEL_UNAVAILABLE")
 
@@ -92,7 +90,7 @@ async def test_a_caller_that_leaves_is_cancelled_as_ever() -> None:
     hold_id = await acme.admit()
 
     async def call() -> None:
-        async with beating(hold_id):
+        with beating(hold_id) as beat, beat.awaiting():
             await asyncio.Event().wait()
 
     task = asyncio.ensure_future(call())
