@@ -9,11 +9,13 @@ import pytest_asyncio
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import connections as django_connections
+from django.test import TransactionTestCase
 from pytest_django import DjangoDbBlocker
 
 from inference import gateway
 from marketplace.config.environment import Environment
 from marketplace.metering import connections
+from tests.emptying import empty
 from tests.patience import have_patience
 
 
@@ -42,6 +44,14 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tables_with_rows_are_emptied() -> Iterator[None]:
+    flush = TransactionTestCase._fixture_teardown
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda case: empty(lambda: flush(case)))
+        yield
 
 
 @pytest.fixture(scope="session")

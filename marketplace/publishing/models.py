@@ -66,6 +66,13 @@ class Upload(models.Model):
             models.Index(fields=["tenant", "status"], name="upload_by_tenant"),
             models.Index(fields=["expires_at"], condition=~Q(status="EXPIRED"), name="upload_by_expiry"),
             models.Index(fields=["sha256"], name="upload_by_sha256"),
+            # What a tenant keeps is summed before each upload, each artefact once: out of this index alone.
+            models.Index(
+                fields=["tenant", "sha256"],
+                include=["size_bytes"],
+                condition=Q(status__in=("COMPLETE", "USED")),
+                name="upload_kept_by_tenant",
+            ),
         ]
 
     def __str__(self) -> str:

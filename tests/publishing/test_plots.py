@@ -3,8 +3,10 @@
 from datetime import date, timedelta
 from decimal import Decimal
 
+import pytest
 from django.utils import timezone
 
+from marketplace.publishing.panel.revenue import OwnModelFilter
 from marketplace.publishing.plots import Plot
 from marketplace.subscriptions.models import DailyUsage
 from tests.publishing.conftest import House
@@ -64,3 +66,13 @@ def test_the_panel_shows_the_last_thirty_days_of_ones_own_models(house: House) -
     nothing = house.browser("other publisher").get(figures).content.decode()
     assert "Calls: 0</span>" in nothing
     assert "<svg" not in nothing
+
+
+def test_more_models_than_one_can_choose_from_are_searched_for(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures, owner = "/publish/subscriptions/dailyusage/", house.browser("owner")
+    assert "?model=digits" in owner.get(figures).content.decode()
+
+    monkeypatch.setattr(OwnModelFilter, "MOST", 1)
+    assert "?model=digits" not in owner.get(figures).content.decode()
+    assert list(owner.get(figures, {"q": "digits"}).context["cl"].result_list) == [house.day]
+    assert not owner.get(figures, {"q": "letters"}).context["cl"].result_list

@@ -11,6 +11,7 @@ from inference.models import ShadowComparison
 from marketplace.catalog.models import ModelVersion, ModelVersionStatus, ReleaseEvent, ReleaseEventKind
 from marketplace.errors import ValidationProblem
 from marketplace.publishing import releases
+from marketplace.publishing.panel import versions
 from marketplace.publishing.panel.history import MOST, history_of
 from tests import factories
 from tests.publishing.conftest import House
@@ -182,12 +183,18 @@ def test_how_it_compares_as_a_shadow(house: House) -> None:
     }
 
 
-def test_who_has_pinned_it(house: House) -> None:
+def test_who_has_pinned_it(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Pinned by" not in words(house.browser("owner").get(page_of(house.live)))
     house.subscription.pinned_version = house.live
     house.subscription.save()
     answer = house.browser("owner").get(page_of(house.live))
     assert [contract.tenant for contract in answer.context["pinned_by"]] == [house.acme]
+
+    monkeypatch.setattr(versions, "MOST_PINNED", 1)
+    another = factories.subscription(factories.tenant(), house.plan)
+    another.pinned_version = house.live
+    another.save()
+    assert "and 1 more" in words(house.browser("owner").get(page_of(house.live)))
 
 
 @pytest.mark.parametrize("page", ["describe", "retire"])

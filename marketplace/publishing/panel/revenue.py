@@ -19,12 +19,16 @@ from .site import UNITS, PanelAdmin, principal_of, publisher_site, shown
 
 
 class OwnModelFilter(admin.SimpleListFilter):
+    """For as many models as one can choose from; the search finds any."""
+
+    MOST = 200
     title = gettext_lazy("model")
     parameter_name = "model"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         own = MLModel.objects.filter(publisher_id=principal_of(request).tenant_id).order_by("name")
-        return [(name, name) for name in own.values_list("name", flat=True)]
+        names = list(own.values_list("name", flat=True)[: self.MOST + 1])
+        return [(name, name) for name in names] if len(names) <= self.MOST else []
 
     def queryset(self, request: HttpRequest, queryset: models.QuerySet[DailyUsage]) -> models.QuerySet[DailyUsage]:
         return queryset.filter(model__name=self.value()) if self.value() else queryset
@@ -35,7 +39,7 @@ class DailyUsageAdmin(PanelAdmin):
     icon = "bar_chart"
     list_display = ("day", "model", "shown_plan", "tenant", "shown_calls", "shown_units", "revenue")
     list_filter = (OwnModelFilter,)
-    search_fields = ("tenant__slug", "tenant__name")
+    search_fields = ("tenant__slug", "tenant__name", "model__name")
     ordering = ("-day", "-calls", "-pk")
     fields = readonly_fields = list_display
     list_before_template = "publish/usage.html"

@@ -31,6 +31,7 @@ from .site import principal_of, publisher_site
 from .steps import StepsQuestion, compose
 from .tables import TensorInline
 
+MOST_PINNED = 50
 STATUS_COLOURS = {
     ModelVersionStatus.LIVE: "success",
     ModelVersionStatus.READY: "info",
@@ -117,15 +118,14 @@ class ModelVersionAdmin(ControlledAdmin):
         return set()
 
     def shown_of(self, row: ModelVersion) -> dict[str, Any]:
+        pinned_by = ModelSubscription.objects.current().filter(pinned_version=row)
         return {
             "report": report_of(row),
             "state": self.shown_status(row),
             "comparisons": comparisons_of(row),
             "deployments": _deployments(row),
-            "pinned_by": ModelSubscription.objects.current()
-            .filter(pinned_version=row)
-            .select_related("tenant")
-            .order_by("tenant__name"),
+            "pinned_by": pinned_by.select_related("tenant").order_by("tenant__name")[:MOST_PINNED],
+            "more_pinned": max(pinned_by.count() - MOST_PINNED, 0),
         }
 
     @action(description=gettext_lazy("Checks"), url_path="report")
