@@ -7,6 +7,8 @@ from typing import Any
 from csp.constants import SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from csp.decorators import csp_update
 from django.contrib import messages
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import SEARCH_VAR
 from django.contrib.auth.views import LogoutView, redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.db import models
@@ -102,6 +104,12 @@ class ConsoleAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
     show_full_result_count = False
     list_per_page = 50
     warn_unsaved_form = True
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """A list cannot be filtered by what PostgreSQL cannot hold. Django looks at what is searched for itself."""
+        if any("\0" in value for name, values in request.GET.lists() for value in values if name != SEARCH_VAR):
+            raise IncorrectLookupParameters
+        return super().get_changelist_instance(request)
 
     def decided(
         self,

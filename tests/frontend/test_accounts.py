@@ -136,6 +136,9 @@ def test_the_menu_leads_publishers_and_staff_to_their_panels(marketplace: Market
     browser.force_login(factories.user(is_staff=True))
 
     assert 'href="/publish/"' in marketplace.publisher.client.get("/").content.decode()
+    accountant = Client()
+    accountant.force_login(factories.member(marketplace.openlab, TenantRole.BILLING))
+    assert 'href="/publish/">Revenue' in accountant.get("/").content.decode()
     assert 'href="/publish/"' not in marketplace.owner.client.get("/").content.decode()
     assert 'href="/admin/"' in browser.get("/").content.decode()
     assert 'href="/admin/"' not in marketplace.owner.client.get("/").content.decode()

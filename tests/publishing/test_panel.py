@@ -327,6 +327,12 @@ def test_a_form_from_elsewhere_is_refused(house: House, path: str) -> None:
     assert browser.post(path, MODEL).status_code == 403
 
 
+@pytest.mark.parametrize("query", ["?status__exact=%00", "?model=%00"])
+def test_a_list_is_filtered_by_what_it_offers(house: House, query: str) -> None:
+    for who, page in (("owner", "/publish/subscriptions/dailyusage/"), ("operator", "/admin/catalog/modelversion/")):
+        assert house.browser(who).get(page + query)["Location"] == f"{page}?e=1"
+
+
 def test_the_overview_counts_one_s_own(house: House) -> None:
     counts = {"models": 2, "live": 1, "subscribers": 1, "requests": 1}
     assert house.browser("owner").get("/publish/").context["counts"] == counts

@@ -18,7 +18,7 @@ from .controls import ControlledAdmin
 from .forms import MLModelForm
 from .history import history_of
 from .questions import UploadQuestion
-from .site import principal_of, publisher_site
+from .site import may_publish, principal_of, publisher_site
 from .tables import PanelInline, PlanInline, VersionInline
 
 
@@ -73,10 +73,10 @@ class MLModelAdmin(ControlledAdmin):
         return MLModelForm.Meta.fields
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        return publisher_site.has_permission(request)
+        return may_publish(request)
 
     def has_change_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
-        return publisher_site.has_permission(request)
+        return may_publish(request)
 
     def save_model(self, request: HttpRequest, obj: MLModel, form: MLModelForm, change: bool) -> None:
         """The form's action has saved it."""

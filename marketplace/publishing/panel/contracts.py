@@ -22,7 +22,7 @@ from marketplace.subscriptions.models import ModelSubscription, ModelSubscriptio
 
 from .controls import ControlledAdmin
 from .forms import GrantForm, PlanForm
-from .site import PER_UNIT, PanelAdmin, principal_of, publisher_site, shown, shown_units
+from .site import PER_UNIT, PanelAdmin, may_publish, principal_of, publisher_site, shown, shown_units
 
 
 @admin.register(Plan, site=publisher_site)
@@ -101,10 +101,10 @@ class PlanAdmin(ControlledAdmin):
         return (*PlanForm.Meta.fields, "on_earlier_terms") if obj else PlanForm.Meta.fields
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        return publisher_site.has_permission(request)
+        return may_publish(request)
 
     def has_change_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
-        return publisher_site.has_permission(request)
+        return may_publish(request)
 
     def save_model(self, request: HttpRequest, obj: Plan, form: PlanForm, change: bool) -> None:
         """The form's action has saved it."""
@@ -232,10 +232,10 @@ class GrantAdmin(PanelAdmin):
         return ("tenant", "private_model") if obj else ()
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        return publisher_site.has_permission(request)
+        return may_publish(request)
 
     def has_delete_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
-        return publisher_site.has_permission(request)
+        return may_publish(request)
 
     def save_model(self, request: HttpRequest, obj: Any, form: GrantForm, change: bool) -> None:
         """The form's action has saved it."""

@@ -50,6 +50,9 @@ class DailyUsageAdmin(PanelAdmin):
         rows = rows.annotate(unit=Coalesce("plan__unit", Value(MeteredUnit.CALL.value)))
         return rows.select_related("model", "plan", "tenant")
 
+    def has_view_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        return publisher_site.has_permission(request)
+
     @display(description=gettext_lazy("Plan"))
     def shown_plan(self, usage: DailyUsage) -> str:
         return _("your own calls") if usage.plan is None else usage.plan.name

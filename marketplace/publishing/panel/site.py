@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Any, cast
 
 from django.contrib import messages
+from django.core.exceptions import PermissionDenied
 from django.db import models
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -20,6 +21,7 @@ from marketplace.access import Permission, Principal
 from marketplace.catalog.models import MLModel, ModelVersion, ModelVersionStatus
 from marketplace.console import Console, ConsoleAdmin
 from marketplace.errors import MarketplaceError
+from marketplace.subscriptions import usage
 from marketplace.subscriptions.models import (
     MeteredUnit,
     ModelSubscription,
@@ -31,6 +33,11 @@ from marketplace.tenants.authentication import principal_from_session
 from marketplace.tenants.models import Tenant
 
 from .questions import Question
+
+
+def may_publish(request: HttpRequest) -> bool:
+    principal = principal_of(request)
+    return principal.is_publisher and principal.can(Permission.PUBLISH)
 
 
 def principal_of(request: HttpRequest) -> Principal:
@@ -48,8 +55,9 @@ class PublisherSite(Console):
     refusal = gettext_lazy("This part of the site is for tenants that publish models, and for their developers.")
 
     def has_permission(self, request: HttpRequest) -> bool:
+        """Who publishes, and who looks after the money: for usage and revenue."""
         principal = principal_of(request)
-        return principal.is_publisher and principal.can(Permission.PUBLISH)
+        return principal.is_publisher and usage.may_see(principal)
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         tenant = Tenant.objects.visible_to(principal_of(request)).first()
@@ -64,6 +72,8 @@ class PublisherSite(Console):
         overview = reverse(f"{self.name}:index")
         pages = [(_("Overview"), overview, "dashboard", request.path == overview)]
         for model, page in self._registry.items():
+            if not page.has_module_permission(request):
+                continue
             link = reverse(f"{self.name}:{model._meta.app_label}_{model._meta.model_name}_changelist")
             pages.append((capfirst(model._meta.verbose_name_plural), link, page.icon, request.path.startswith(link)))
         return [
@@ -75,7 +85,9 @@ class PublisherSite(Console):
             }
         ]
 
-    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        if not may_publish(request):
+            return HttpResponseRedirect(reverse(f"{self.name}:subscriptions_dailyusage_changelist"))
         principal = principal_of(request)
         models_ = MLModel.objects.filter(publisher_id=principal.tenant_id)
         contracts = ModelSubscription.objects.of_publisher(principal)
@@ -130,7 +142,7 @@ def shown_units(plan: Plan, number: Decimal) -> str:
 class PanelAdmin(ConsoleAdmin):
     """A page of the panel. `own` is all it ever reads, so that a foreign id answers as one that does not exist.
 
-    Who is in may look at everything that is their tenant's; what they may do is for the actions to say.
+    Who publishes may look at everything that is their tenant's; what they may do is for the actions to say.
     """
 
     icon = ""
@@ -141,13 +153,15 @@ class PanelAdmin(ConsoleAdmin):
         raise NotImplementedError
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
+        if not self.has_view_permission(request):
+            raise PermissionDenied(publisher_site.refusal)
         return self.own(principal_of(request)).order_by(*self.ordering)
 
     def has_module_permission(self, request: HttpRequest) -> bool:
-        return publisher_site.has_permission(request)
+        return self.has_view_permission(request)
 
     def has_view_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
-        return publisher_site.has_permission(request)
+        return may_publish(request)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -11,14 +11,14 @@ from marketplace.catalog.models import ModelVersion, TensorSpec
 from marketplace.console import ReadOnlyInline
 from marketplace.subscriptions.models import Plan
 
-from .site import publisher_site, shown, shown_units
+from .site import may_publish, shown, shown_units
 
 
 class PanelInline(ReadOnlyInline):
     per_page = 10
 
     def has_view_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
-        return publisher_site.has_permission(request)
+        return may_publish(request)
 
 
 class VersionInline(PanelInline):
