@@ -169,18 +169,14 @@ def test_while_triton_is_down_calls_are_unavailable_and_nothing_is_charged(site:
     assert [hold.charged for hold in site.holds(key)] == [0]
 
 
-def test_while_postgresql_is_away_nothing_is_admitted_and_nothing_told(site: Site) -> None:
-    with site.another_server(DATABASE_URL="host=127.0.0.1 port=9 user=nobody dbname=nothing") as server:
-        call = httpx.post(
-            f"{server.url}/v2/models/{ADD}/infer",
-            content=OPERANDS[0],
-            headers=site.headers("subscriber"),
-            timeout=60,
-            verify=False,
-        )
-        metadata = httpx.get(f"{server.url}/v2/models/{ADD}", timeout=60, verify=False)
-        ready = httpx.get(f"{server.url}/v2/health/ready", timeout=60, verify=False)
-        live = httpx.get(f"{server.url}/v2/health/live", timeout=60, verify=False)
+def test_while_postgresql_is_away_nothing_is_admitted_and_nothing_told(site: Site, without_records: Server) -> None:
+    url = f"{without_records.url}/v2"
+    call = httpx.post(
+        f"{url}/models/{ADD}/infer", content=OPERANDS[0], headers=site.headers("subscriber"), timeout=60, verify=False
+    )
+    metadata = httpx.get(f"{url}/models/{ADD}", timeout=60, verify=False)
+    ready = httpx.get(f"{url}/health/ready", timeout=60, verify=False)
+    live = httpx.get(f"{url}/health/live", timeout=60, verify=False)
 
     for answer in (call, metadata):
         assert refused(answer, 503)
