@@ -77,10 +77,10 @@ class _Gathering:
         self._transport.close()
 
     def _send(self) -> None:
-        if self._gathered:
-            self._transport.write(b"".join(self._gathered))
-            self._gathered.clear()
-            self._size = 0
+        gathered, self._gathered, self._size = self._gathered, [], 0
+        # Whoever left meanwhile is sent nothing; uvloop raises of it.
+        if gathered and not self._transport.is_closing():
+            self._transport.write(b"".join(gathered))
 
 
 class HTTPConnection(HttpToolsProtocol):

@@ -89,6 +89,13 @@ def without_triton(site: Site) -> Iterator[Server]:
     site.records(lambda: Deployment.objects.filter(endpoint=nobody).delete())
 
 
+@pytest.fixture(scope="session")
+def without_records(site: Site) -> Iterator[Server]:
+    """A server whose PostgreSQL is down."""
+    with site.another_server(DATABASE_URL="host=127.0.0.1 port=9 user=nobody dbname=nothing") as server:
+        yield server
+
+
 def _put_up() -> dict[str, str]:
     """Publishes and subscribes; answers with the keys."""
     loading.load()

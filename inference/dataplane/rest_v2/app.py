@@ -51,6 +51,9 @@ async def answer(scope: Scope, receive: Receive, send: Send) -> None:
 async def _answer(incoming: Incoming) -> Answer | None:
     _root, _v2, *words = incoming.path.split("/")
     match words:
+        case ["models", name, "infer"] if name and incoming.method == "POST":
+            # A model's own path takes no POST: the name has one word, as at Triton, and none here has.
+            raise describe.not_found(name, None)
         case ["models", publisher, name, *rest] if publisher and name:
             return await _of_model(incoming, f"{publisher}/{name}", rest)
         case []:
