@@ -360,7 +360,8 @@ async def test_what_nobody_reads_waits_at_the_server(shop: Shop) -> None:
         await anext(events)
         await shop.ended()
 
-    assert memory_kib() - before < 16 * 1024
+    # gRPC's window grows by what it measures of the connection: 33 MiB were seen on a busy machine.
+    assert memory_kib() - before < 48 * 1024
 
 
 async def test_streams_cut_anywhere_leave_nothing_behind(shop: Shop) -> None:
