@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 
 from marketplace.errors import ModelUnavailable
 
-from .connections import WAIT_SECONDS, connection, out_of_reach
+from .connections import WAIT_SECONDS, answered, connection, out_of_reach
 
 # A batch this large takes PostgreSQL some 5 ms: larger ones gain little and make everybody wait.
 MOST_AT_ONCE = 64
@@ -88,7 +88,7 @@ class Lane(Generic[Answer]):
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __call__(self, tenant: UUID | None, question: Question) -> Answer:
-        """Raises ModelUnavailable when too many wait, or when there is no answer within WAIT_SECONDS."""
+        """Raises ModelUnavailable when too many wait, or when PostgreSQL is away or too busy."""
         self._make_room(tenant)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._queues.setdefault(tenant, deque()).append((question, future))
@@ -96,24 +96,21 @@ class Lane(Generic[Answer]):
         if self._draining is None:
             self._draining = self._start(self._drain())
         try:
-            async with asyncio.timeout(WAIT_SECONDS):
-                return await self._answer(future)
-        except TimeoutError as error:
-            raise out_of_reach() from error
-
-    async def idle(self) -> None:
-        """Returns once nothing is under way, what is done about abandoned answers included."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-
-    async def _answer(self, future: "asyncio.Future[Answer]") -> Answer:
-        try:
-            return await future
+            if await answered(future):
+                return future.result()
+            raise out_of_reach()
         except asyncio.CancelledError:
             # Cancelled between the answer and its arrival here: it has come, and nobody will know.
             if future.done() and not future.cancelled() and future.exception() is None:
                 self._abandon(future.result())
             raise
+        finally:
+            future.cancel()
+
+    async def idle(self) -> None:
+        """Returns once nothing is under way, what is done about abandoned answers included."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
 
     def _make_room(self, tenant: UUID | None) -> None:
         """When all places are taken, whoever has most callers waiting loses the latest of them."""
