@@ -15,3 +15,4 @@ def have_patience(set_attribute: Callable[[Any, str, float], None] = setattr) ->
     """`set_attribute`: pytest's monkeypatch.setattr, for no longer than a test."""
     for module in (connections, batches, admission):
         set_attribute(module, "WAIT_SECONDS", PATIENT_SECONDS)
+    set_attribute(connections, "MOST_SECONDS", PATIENT_SECONDS)

@@ -24,6 +24,9 @@ from marketplace.metering.heartbeats import end_all
 MAX_WEBSOCKET_MESSAGE_BYTES = 1024 * 1024
 # For saying goodbye, once everything has ended.
 FAREWELL_SECONDS = 3
+# Longer than clients keep an idle connection, so that none asks on one that is just being closed: 5 s are usual, and
+# uvicorn's default.
+KEEP_ALIVE_SECONDS = 75
 
 
 class Server(uvicorn.Server):
@@ -41,6 +44,7 @@ class Server(uvicorn.Server):
                 ws_max_size=MAX_WEBSOCKET_MESSAGE_BYTES,
                 access_log=False,
                 lifespan="off",
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=int(self._drain_seconds) + FAREWELL_SECONDS,
             )
         )

@@ -7,6 +7,7 @@ once. A call that finds nobody waiting goes at once, alone. Nothing is ever dela
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from django.utils.translation import gettext as _
 
 from marketplace.errors import ModelUnavailable
 
-from .connections import WAIT_SECONDS, connection, out_of_reach
+from .connections import WAIT_SECONDS, connection, gives_up_at, out_of_reach
 
 # A batch this large takes PostgreSQL some 5 ms: larger ones gain little and make everybody wait.
 MOST_AT_ONCE = 64
@@ -57,6 +58,10 @@ async def ask_one_by_one_if_need_be(
     try:
         async with connection() as db:
             try:
+                if len(questions) == 1:
+                    # Of a busy disk, a commit may take longer than the limit: once more.
+                    with suppress(psycopg.errors.LockNotAvailable):
+                        return list(await ask(db, questions))
                 return list(await ask(db, questions))
             except psycopg.Error as error:
                 # Without its connection, nobody knows what has happened: nothing may be asked again.
@@ -88,7 +93,7 @@ class Lane(Generic[Answer]):
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __call__(self, tenant: UUID | None, question: Question) -> Answer:
-        """Raises ModelUnavailable when too many wait, or when there is no answer within WAIT_SECONDS."""
+        """Raises ModelUnavailable when too many wait, or when PostgreSQL is away or too busy."""
         self._make_room(tenant)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
@@ -96,7 +101,18 @@ class Lane(Generic[Answer]):
         self._waiting += 1
         if self._draining is None:
             self._draining = self._start(self._drain())
-        late = loop.call_later(WAIT_SECONDS, _give_up, future)
+        began = loop.time()
+
+        def look() -> None:
+            nonlocal timer
+            if future.done():
+                return
+            if (until := gives_up_at(began)) > loop.time():
+                timer = loop.call_at(until, look)
+            else:
+                future.set_exception(out_of_reach())
+
+        timer = loop.call_at(gives_up_at(began), look)
         try:
             return await future
         except asyncio.CancelledError:
@@ -105,7 +121,7 @@ class Lane(Generic[Answer]):
                 self._abandon(future.result())
             raise
         finally:
-            late.cancel()
+            timer.cancel()
 
     async def idle(self) -> None:
         """Returns once nothing is under way, what is done about abandoned answers included."""
@@ -167,11 +183,6 @@ class Lane(Generic[Answer]):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _give_up(future: "asyncio.Future[Any]") -> None:
-    if not future.done():
-        future.set_exception(out_of_reach())
 
 
 def _too_many() -> ModelUnavailable:

@@ -19,7 +19,11 @@ Pool = AsyncConnectionPool[psycopg.AsyncConnection[TupleRow]]
 MAX_CONNECTIONS = 8
 # Within a second, a caller has heard: some of it is spent on the way.
 WAIT_SECONDS = 0.8
+# On a busy machine, an answer may take longer. A PostgreSQL that answers others meanwhile is slow, and not away.
+MOST_SECONDS = 5.0
 
+# When it last answered anybody, by the event loop's clock.
+_heard: WeakKeyDictionary[asyncio.AbstractEventLoop, float] = WeakKeyDictionary()
 _pools: WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = WeakKeyDictionary()
 
 
@@ -38,7 +42,7 @@ async def _pool() -> Pool:
             kwargs={**_parameters(), "autocommit": True, "connect_timeout": 2},
             min_size=1,
             max_size=MAX_CONNECTIONS,
-            timeout=WAIT_SECONDS,
+            timeout=MOST_SECONDS,
             reconnect_timeout=WAIT_SECONDS,
             open=False,
         )
@@ -61,6 +65,8 @@ async def connection() -> AsyncIterator[psycopg.AsyncConnection[TupleRow]]:
     try:
         async with pool.connection() as borrowed:
             yield borrowed
+            loop = asyncio.get_running_loop()
+            _heard[loop] = loop.time()
     except (psycopg.OperationalError, PoolTimeout) as error:
         if not isinstance(error, PoolTimeout | psycopg.errors.LockNotAvailable):
             # PostgreSQL went away, and came back perhaps: the other idle connections are as dead as this one was.
@@ -68,13 +74,32 @@ async def connection() -> AsyncIterator[psycopg.AsyncConnection[TupleRow]]:
         raise out_of_reach() from error
 
 
+def gives_up_at(began: float) -> float:
+    """Until when whoever has waited since `began` waits, as of now: both by the event loop's clock.
+
+    WAIT_SECONDS since PostgreSQL last answered anybody, and MOST_SECONDS in all.
+    """
+    heard = _heard.get(asyncio.get_running_loop(), began)
+    return min(max(began, heard) + WAIT_SECONDS, began + MOST_SECONDS)
+
+
+async def answered(asking: "asyncio.Future[Any]") -> bool:
+    """Returns once it is done, or False, as it is, when it is to be given up."""
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    while (until := gives_up_at(began)) > clock():
+        await asyncio.wait((asking,), timeout=until - clock())
+        if asking.done():
+            return True
+    return False
+
+
 async def fetched(statement: LiteralString, parameters: Sequence[Any] | Mapping[str, Any]) -> TupleRow | None:
-    """The first row, within WAIT_SECONDS. Raises ModelUnavailable."""
+    """The first row. Raises ModelUnavailable when PostgreSQL is away or too busy."""
     # Not cancelled when it takes longer: psycopg would wait for the server to say that it has stopped, which one that
     # does not answer never says.
     asking = asyncio.ensure_future(_fetched(statement, parameters))
-    done, _pending = await asyncio.wait((asking,), timeout=WAIT_SECONDS)
-    if not done:
+    if not await answered(asking):
         asking.add_done_callback(_unheard)
         raise out_of_reach()
     return asking.result()

@@ -98,8 +98,11 @@ def set_shadow(principal: Principal, *, model_ref: str, version_id: UUID | None,
 
 @transaction.atomic
 def promote_ready(version_ids: Iterable[UUID]) -> None:
-    """Has what waited for these versions, loaded everywhere and warm by now, come to pass: live, or the canary."""
-    waiting = MLModel.objects.filter(releasing_version__in=list(version_ids)).order_by("pk")
+    """Has what waited for these versions, loaded everywhere and warm by now, come to pass: live, or the canary.
+
+    What is taken down meanwhile waits on.
+    """
+    waiting = MLModel.objects.filter(releasing_version__in=list(version_ids), taken_down_at=None).order_by("pk")
     for model in waiting.select_for_update():
         version, percent = model.releasing_version, model.releasing_percent
         if version is None or version.status != ModelVersionStatus.READY:

@@ -1,10 +1,12 @@
 """The invocation path's own way to PostgreSQL."""
 
+import asyncio
 from uuid import UUID
 
 import pytest
 
 from marketplace.errors import ModelUnavailable
+from marketplace.metering import connections
 from marketplace.metering.admission import idle
 from marketplace.metering.connections import fetched
 from tests.proxy import Proxy
@@ -25,6 +27,29 @@ async def test_a_question_that_is_never_answered_is_given_up_and_nobody_else_is_
 
     proxy.resume()
     assert await fetched("SELECT %s + 1", (1,)) == (2,)
+
+
+async def test_one_that_answers_others_meanwhile_is_slow_and_not_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "WAIT_SECONDS", 0.01)
+    loop = asyncio.get_running_loop()
+    asking: asyncio.Future[None] = loop.create_future()
+    assert not await connections.answered(asking)
+
+    monkeypatch.setitem(connections._heard, loop, float("inf"))
+    waiting = asyncio.create_task(connections.answered(asking))
+    await asyncio.sleep(0.05)
+    asking.set_result(None)
+
+    assert await waiting
+
+
+async def test_one_that_is_too_slow_is_given_up_whomever_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(connections, "MOST_SECONDS", 0.02)
+    loop = asyncio.get_running_loop()
+    monkeypatch.setitem(connections._heard, loop, float("inf"))
+
+    assert not await connections.answered(loop.create_future())
 
 
 async def test_while_postgresql_is_away_everybody_hears_it_and_once_it_is_back_everybody_is_admitted(

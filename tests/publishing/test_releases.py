@@ -132,6 +132,16 @@ class TestCanary:
         releases.promote_ready([version.pk])
         assert standing(model) == {"live": 1}
 
+    def test_one_that_waits_while_its_model_is_taken_down_waits_on(self, owner: Principal, model: MLModel) -> None:
+        version = canary(owner, model, 2, warm=False)
+        MLModel.objects.update(taken_down_at=timezone.now(), takedown_reason="It copies another one.")
+        releases.promote_ready([version.pk])
+        assert standing(model) == {"live": 1, "releasing": (2, 20)}
+
+        MLModel.objects.update(taken_down_at=None, takedown_reason="")
+        releases.promote_ready([version.pk])
+        assert standing(model) == {"live": 1, "canary": (2, 20)}
+
     def test_ending_it_leaves_a_release_under_way(self, owner: Principal, model: MLModel) -> None:
         releases.release(owner, version_id=numbered(model, 2).pk)
         releases.set_canary(owner, model_ref=REF, version_id=None, percent=0)

@@ -31,6 +31,7 @@ from marketplace.catalog.models import MLModel, ModelVersion
 from marketplace.errors import ModelUnavailable
 from marketplace.metering.models import Hold
 from marketplace.objects import store
+from marketplace.publishing import releases
 from marketplace.publishing.configuration import configure
 from marketplace.publishing.releases import release, retire
 from tests import factories
@@ -164,6 +165,45 @@ class TestRounds:
         await reconciler.reconcile()
 
         assert not await is_live(version)
+
+    async def test_what_a_worker_loaded_before_it_died_goes_live_in_the_next_ones_first_round(
+        self, lab: Lab, server: Standin, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        version = await lab.version("add")
+        await lab.release(version)
+        with monkeypatch.context() as dying:
+            dying.setattr(releases, "promote_ready", lambda _versions: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                await reconciler.reconcile()
+        assert await statuses() == {version.triton_name: "READY"}
+
+        await reconciler.reconcile()
+
+        assert await is_live(version)
+        assert server.loads == [version.triton_name]
+
+    async def test_a_canary_whose_server_is_killed_while_it_loads_begins_once_it_is_loaded(
+        self, lab: Lab, server: Standin
+    ) -> None:
+        live = await lab.version("add", "LIVE")
+        await MLModel.objects.aupdate(live_version=live)
+        version = await lab.version("add")
+        await sync_to_async(releases.set_canary)(lab.owner, model_ref="openlab/add", version_id=version.pk, percent=50)
+        gate = server.load_gates[version.triton_name] = Gate()
+        rounds = asyncio.create_task(reconciler.reconcile())
+        await gate.reached.wait()
+        await server.stop()
+        await rounds
+        del server.load_gates[version.triton_name]
+        await server.start()
+        await until(lambda: gateway.is_server_live(server.address))
+        await Deployment.objects.aupdate(changed_at=timezone.now() - timedelta(minutes=1))
+
+        await reconciler.reconcile()
+
+        model = await MLModel.objects.aget()
+        assert (model.live_version_id, model.canary_version_id) == (live.pk, version.pk)
+        assert set(server.models) == {live.triton_name, version.triton_name}
 
     async def test_a_failed_load_says_why_and_is_tried_again_more_and_more_rarely(
         self, lab: Lab, server: Standin
