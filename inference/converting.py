@@ -99,9 +99,7 @@ def _convert(version: ModelVersion, kind: str, steps: Sequence[dict[str, Any]]) 
         else:
             passed = [*steps, _step("passed", converted.log, converted.seconds)]
             report = Report().as_json()
-            # A ZipMap is ONNX all the same.
-            source = kind if kind in converter.KINDS_OF_TENSORFLOW else "onnx"
-            conversion = {"kind": source, "steps": passed, "sha256": sha256, "labels": converted.labels}
+            conversion = {"kind": kind, "steps": passed, "sha256": sha256, "labels": converted.labels}
             versions.report_progress(
                 version.pk, report={**report, "steps": [*passed, *report["steps"]], "conversion": conversion}
             )

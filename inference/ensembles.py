@@ -122,6 +122,11 @@ def _step(step: Mapping[str, Any], archive: zipfile.ZipFile) -> Step:
         raise _refused(f"the files of step {name} lie in the folder {name}")
     contents = {file: archive.read(member) for file, member in files.items()}
     signature = _signature(step)
+    if backend == provided.Tokenizer.BACKEND:
+        try:
+            provided.Tokenizer(contents[provided.Tokenizer.FILE])
+        except provided.WrongParameter as error:
+            raise _refused(f"the tokenizer.json of step {name} is not {error.message}") from error
     if backend in provided.BY_BACKEND:
         _check_provided(name, provided.BY_BACKEND[backend], contents, signature)
     return Step(name, backend, contents, signature, dict(step["input_map"]), dict(step["output_map"]))

@@ -18,6 +18,8 @@ from .refusal import Refused
 OLDEST_IR, NEWEST_IR = 3, 10
 NEWEST_OPSETS = {"": 21, "ai.onnx": 21, "ai.onnx.ml": 5}
 OLDEST_OPSET = 1
+# What a library may say of a model that uses nothing of it.
+KNOWN_IR, KNOWN_OPSETS = int(onnx.IR_VERSION), NEWEST_OPSETS | dict.fromkeys(("", "ai.onnx"), defs.onnx_opset_version())
 # Not of ONNX, and all the same what skl2onnx makes of every text vectoriser: onnxruntime has it on every platform, and
 # its expressions (RE2) run in linear time.
 WELCOME = {("com.microsoft", "Tokenizer")}
@@ -53,7 +55,7 @@ def parse(artifact: bytes) -> onnx.ModelProto:
         raise wire.DAMAGED from error
     if not model.HasField("graph") or not model.ir_version:
         raise wire.DAMAGED
-    if not OLDEST_IR <= model.ir_version <= NEWEST_IR:
+    if not OLDEST_IR <= model.ir_version <= KNOWN_IR:
         raise Refused(
             f"The model has IR version {model.ir_version}, and versions {OLDEST_IR} to {NEWEST_IR} run here.",
             EXPORT_ADVICE,
@@ -65,10 +67,9 @@ def parse(artifact: bytes) -> onnx.ModelProto:
 
 def check_operators(model: onnx.ModelProto, facts: Facts) -> None:
     """Raises Refused for operators that are not ONNX's own, newer than the servers, or nested too deep."""
-    for opset in [*model.opset_import, *(opset for function in model.functions for opset in function.opset_import)]:
-        # Exporters also declare domains of which they use nothing.
-        if opset.domain in NEWEST_OPSETS:
-            _check_version(opset.domain, opset.version)
+    for opset in opsets_of(model):
+        if not OLDEST_OPSET <= opset.version <= KNOWN_OPSETS[opset.domain]:
+            raise _too_new("", opset.version, opset.domain)
     if not model.opset_import:
         raise Refused("The model does not say which version of ONNX's operators it uses.", EXPORT_ADVICE)
     if len(model.functions) > MAX_FUNCTIONS:
@@ -97,20 +98,38 @@ def check_format(model: bytes) -> None:
         ) from error
 
 
-def has_zipmap(model: onnx.ModelProto) -> bool:
+def is_to_be_rewritten(model: onnx.ModelProto) -> bool:
+    """Whether it would run here but for how it is written: newer by name alone, in a language, or with a ZipMap."""
+    newer = any(opset.version > NEWEST_OPSETS[opset.domain] for opset in opsets_of(model))
+    spoken = any(is_in_english(node) for node in nodes(model.graph.node))
+    return newer or model.ir_version > NEWEST_IR or spoken or _has_zipmap(model)
+
+
+def opsets_of(model: onnx.ModelProto) -> list[onnx.OperatorSetIdProto]:
+    """The versions that it and its functions declare, but for domains that exporters declare and use nothing of."""
+    declared = [*model.opset_import, *(opset for function in model.functions for opset in function.opset_import)]
+    return [opset for opset in declared if opset.domain in NEWEST_OPSETS]
+
+
+def is_in_english(node: onnx.NodeProto) -> bool:
+    """Whether it folds letters by the locale en_US, also when it says nothing, which servers rarely have installed."""
+    given = [attribute.s for attribute in node.attribute if attribute.name == "locale"]
+    return node.op_type == "StringNormalizer" and (given or [b"en_US"])[0].startswith(b"en_US")
+
+
+def _has_zipmap(model: onnx.ModelProto) -> bool:
     """Whether an output is scikit-learn's sequence of maps, one per row, from class to probability."""
     return any(node.op_type == "ZipMap" and node.domain == "ai.onnx.ml" for node in model.graph.node) and any(
         value.type.HasField("sequence_type") for value in model.graph.output
     )
 
 
-def _check_version(domain: str, version: int) -> None:
-    if not OLDEST_OPSET <= version <= NEWEST_OPSETS[domain]:
-        raise Refused(
-            f"The model uses version {version} of {domain or 'ai.onnx'}, and {NEWEST_OPSETS[domain]} is the newest "
-            "that runs here.",
-            EXPORT_ADVICE,
-        )
+def _too_new(operator: str, version: int, domain: str) -> Refused:
+    what = f"{operator} as it is since version {version}" if operator else f"version {version}"
+    return Refused(
+        f"The model uses {what} of {domain or 'ai.onnx'}, and {NEWEST_OPSETS[domain]} is the newest that runs here.",
+        EXPORT_ADVICE,
+    )
 
 
 def _foreign(node: onnx.NodeProto) -> Refused:
@@ -140,6 +159,9 @@ def _check_operator(node: onnx.NodeProto, functions: Mapping[tuple[str, str], An
             f"ONNX has no operator {node.op_type[:100]!r} in version {version} of {domain or 'ai.onnx'}.",
             "Build the model from standard operators: custom operators are code, and no publisher's code runs here.",
         )
+    since = defs.get_schema(node.op_type, version, domain).since_version
+    if since > NEWEST_OPSETS[domain]:
+        raise _too_new(node.op_type, since, domain)
 
 
 def _check_expansion(model: onnx.ModelProto, functions: Mapping[tuple[str, str], onnx.FunctionProto]) -> None:

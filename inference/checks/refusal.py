@@ -11,7 +11,7 @@ class Refused(Exception):
 
 
 class NeedsConversion(Exception):
-    """`kind` ("saved-model", "tflite" or "zipmap"): what the conversion worker makes an ONNX model of."""
+    """`kind` ("saved-model", "tflite" or "onnx"): what the conversion worker makes an ONNX model of."""
 
     def __init__(self, kind: str) -> None:
         super().__init__(kind)

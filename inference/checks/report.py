@@ -63,7 +63,7 @@ class Report:
             self._hear_facts(line["facts"])
         elif isinstance(line.get("refused"), dict):
             self.refuse(text(line["refused"].get("reason")), text(line["refused"].get("advice")))
-        elif line.get("convert") in ("saved-model", "tflite", "zipmap"):
+        elif line.get("convert") in ("saved-model", "tflite", "onnx"):
             self.convert = line["convert"]
         elif isinstance(line.get("accepted"), dict):
             self._hear_accepted(line["accepted"])

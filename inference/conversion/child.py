@@ -19,7 +19,7 @@ from inference.checks.confinement import CannotConfine, die_with_parent
 from inference.checks.refusal import Refused
 from inference.conversion.confinement import confine
 
-MODULES = {"saved-model": "tensorflow_models", "tflite": "tensorflow_models", "zipmap": "zipmap"}
+MODULES = {"saved-model": "tensorflow_models", "tflite": "tensorflow_models", "onnx": "onnx_models"}
 # The parts of a system that a Python with native libraries reads.
 SYSTEM = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/dev/urandom", "/proc/cpuinfo")
 OWN_PROCESS = "/proc/self/cmdline"  # TensorFlow ends itself without

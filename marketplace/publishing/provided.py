@@ -5,7 +5,8 @@ alone. Nothing here needs Django: what a stranger has uploaded is read with it a
 """
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import ClassVar, Self
@@ -16,6 +17,11 @@ SMALLEST = 2.0**-126  # that FP32 keeps in full
 MAX_CLASSES = 65_536
 MAX_LABEL_CHARACTERS = 255
 MAX_TOP = 100
+# Of a tokenizer's regular expressions, which run on every text without a limit: repeating a group, or going back to
+# what one matched, can take forever on a short text, and none of the known tokenizers does either.
+MAX_PATTERNS, MAX_PATTERN, MAX_REPEATS = 64, 4096, 3
+ESCAPE_OR_CLASS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
+BACK, REPEATED_GROUP, REPEAT = re.compile(r"\\[1-9kg]"), re.compile(r"\)(?:[*+]|\{)"), re.compile(r"[*+]|\{\d*,\}")
 
 # Name, datatype (Open Inference Protocol) and shape, -1 for a dynamic dimension.
 Tensor = tuple[str, str, tuple[int, ...]]
@@ -176,6 +182,9 @@ class Tokenizer:
         except (ValueError, RecursionError):
             told = None
         _check("upload", isinstance(told, dict) and "model" in told, "the tokenizer.json of a Hugging Face model")
+        patterns = list(_patterns(told))
+        few = len(patterns) <= MAX_PATTERNS and all(map(_is_tame, patterns))
+        _check("upload", few, "a tokenizer whose regular expressions repeat no group and refer back to none")
 
     @property
     def inputs(self) -> Sequence[Tensor]:
@@ -196,6 +205,29 @@ BY_BACKEND: dict[str, type[Parameters]] = {step.BACKEND: step for step in (Image
 def _check(field: str, right: bool, wanted: str) -> None:
     if not right:
         raise WrongParameter(field, wanted)
+
+
+def _patterns(told: object) -> Iterator[str]:
+    """Wherever a tokenizer.json may have one: {"Regex": …}."""
+    waiting = [told]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            if isinstance(value.get("Regex"), str):
+                yield value["Regex"]
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
+
+
+def _is_tame(pattern: str) -> bool:
+    plain = ESCAPE_OR_CLASS.sub("x", pattern[: MAX_PATTERN + 1])
+    return (
+        len(pattern) <= MAX_PATTERN
+        and not any(map(BACK.match, ESCAPE_OR_CLASS.findall(pattern)))
+        and not REPEATED_GROUP.search(plain)
+        and all(len(REPEAT.findall(part)) <= MAX_REPEATS for part in plain.split("|"))
+    )
 
 
 def _is_whole(value: object, least: int, most: int) -> bool:

@@ -85,7 +85,10 @@ def _check_room(tenant: Tenant, size_bytes: int, path: str) -> None:
         )
     coming = pending.aggregate(size=Sum("size_bytes"))["size"] or 0
     each = tenant.uploads.kept().values("sha256").annotate(size=Max("size_bytes"))
-    kept = coming + (each.aggregate(all=Sum("size"))["all"] or 0)
+    # What the checks made of an upload is kept beside it.
+    converted = ModelVersion.objects.filter(model__publisher=tenant).exclude(source_sha256="")
+    made = converted.exclude(status__in=pieces.ENDED).values("sha256").annotate(size=Max("size_bytes"))
+    kept = coming + sum(rows.aggregate(all=Sum("size"))["all"] or 0 for rows in (each, made))
     if kept + size_bytes > settings.MAX_TENANT_ARTIFACT_BYTES:
         raise ValidationProblem(
             _(

@@ -147,6 +147,17 @@ class TestLimits:
         create(stranger, size=30)
         assert create(owner, size=10, sha256=kept.sha256).status == UploadStatus.COMPLETE
 
+    def test_what_the_checks_made_of_an_upload(self, owner: Principal, model: MLModel, settings: Any) -> None:
+        settings.MAX_TENANT_ARTIFACT_BYTES = 30
+        made = factories.version(model, status="READY", size_bytes=20, source_sha256=SHA256)
+        factories.version(model, status="READY", size_bytes=20, source_sha256=SHA256, sha256=made.sha256)
+        factories.version(model, status="RETIRED", size_bytes=20, source_sha256=SHA256)
+
+        with pytest.raises(ValidationProblem, match="keeps 20 bytes of artefacts"):
+            create(owner, size=11)
+
+        create(owner, size=10)
+
     def test_the_same_bytes_count_once(self, owner: Principal, folder: Path, settings: Any) -> None:
         settings.MAX_TENANT_ARTIFACT_BYTES = 30
         for _ in range(2):

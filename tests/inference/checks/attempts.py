@@ -102,6 +102,11 @@ def spin(_artifact: int, _tell: Tell, _given: Any) -> Any:
         pass
 
 
+def spin_timed(artifact: int, tell: Tell, given: Any) -> Any:
+    signal.setitimer(signal.ITIMER_PROF, 0.05)
+    return spin(artifact, tell, given)
+
+
 def spin_deaf(artifact: int, tell: Tell, given: Any) -> Any:
     signal.signal(signal.SIGXCPU, signal.SIG_IGN)
     return spin(artifact, tell, given)
@@ -156,6 +161,7 @@ ATTEMPTS: dict[str, Callable[[int, Tell, Any], Any]] = {
     "lift_limits": lift_limits,
     "spin": spin,
     "spin_deaf": spin_deaf,
+    "spin_timed": spin_timed,
     "sleep": sleep,
     "chatter": chatter,
     "babble": babble,

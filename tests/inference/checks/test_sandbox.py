@@ -130,6 +130,11 @@ def test_what_does_not_end_is_ended_by_its_cpu_time(sandbox: Sandbox, artifact: 
     assert outcome.cpu_seconds < 2.5
 
 
+def test_it_may_set_itself_less_of_it(sandbox: Sandbox, artifact: Path) -> None:
+    outcome, _told = attempt(sandbox, artifact, "spin_timed", Limits(cpu_seconds=600, seconds=600))
+    assert outcome.ended == "timeout"
+
+
 def test_also_when_it_does_not_want_to_hear_of_it(sandbox: Sandbox, artifact: Path) -> None:
     outcome, _told = attempt(sandbox, artifact, "spin_deaf", Limits(cpu_seconds=1))
     assert outcome.ended == "timeout"

@@ -1,4 +1,4 @@
-"""Classifiers of scikit-learn, in whose outputs a sequence of maps becomes a tensor with labels."""
+"""What skl2onnx writes of scikit-learn's models, made such that it runs here."""
 
 from pathlib import Path
 
@@ -8,9 +8,11 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
+from inference.checks.checker import check
 from inference.checks.refusal import Refused
+from inference.checks.sandbox import Sandbox
 from inference.conversion import converter
-from inference.conversion.zipmap import unzip
+from inference.conversion.onnx_models import unzip
 from inference.formats import read_onnx
 from inference.tensors import Datatype
 
@@ -22,7 +24,7 @@ def test_the_tensor_holds_what_the_maps_held(tmp_path: Path, name: str, labels: 
     source = (MODELS / f"{name}.onnx").read_bytes()
     (tmp_path / "artifact").write_bytes(source)
 
-    converted = converter.convert("zipmap", tmp_path)
+    converted = converter.convert("onnx", tmp_path)
 
     assert converted.labels == {"output_probability": labels}
     before = onnxruntime.InferenceSession(source)
@@ -50,6 +52,28 @@ def test_the_signature_is_of_tensors_alone() -> None:
     ]
 
 
+@pytest.mark.parametrize("said", [{}, {"locale": "en_US"}, {"locale": "en_US.UTF-8"}])
+def test_versions_that_are_newer_by_name_alone_are_lowered(tmp_path: Path, said: dict[str, str]) -> None:
+    """And letters are folded by a locale that every server has."""
+    folded = helper.make_node("StringNormalizer", ["x"], ["y"], case_change_action="LOWER", **said)
+    value = helper.make_tensor_value_info("x", TensorProto.STRING, ["n"])
+    graph = helper.make_graph([folded], "g", [value], [helper.make_tensor_value_info("y", TensorProto.STRING, ["n"])])
+    opsets = [helper.make_opsetid("", 22), helper.make_opsetid("", 22), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=onnx.IR_VERSION)
+    (tmp_path / "artifact").write_bytes(model.SerializeToString())
+
+    with Sandbox() as sandbox:
+        assert check(sandbox, tmp_path / "artifact").convert == "onnx"
+        assert converter.convert("onnx", tmp_path).labels == {}
+        report = check(sandbox, tmp_path / "model.onnx")
+
+    assert report.reason == ""
+    converted = onnx.load(tmp_path / "model.onnx")
+    assert (converted.ir_version, [opset.version for opset in converted.opset_import]) == (10, [21, 21, 1])
+    session = onnxruntime.InferenceSession((tmp_path / "model.onnx").read_bytes())
+    assert session.run(None, {"x": np.array(["GROẞE ÄPFEL"], np.object_)})[0].tolist() == ["große äpfel"]
+
+
 def test_maps_that_are_computed_with_are_refused() -> None:
     model = onnx.load(MODELS / "iris.onnx")
     first = helper.make_tensor("first", TensorProto.INT64, [], [0])
@@ -64,4 +88,4 @@ def test_what_is_no_model_breaks_off_without_harm(tmp_path: Path) -> None:
     (tmp_path / "artifact").write_bytes(b"\x08\x08 no model")
 
     with pytest.raises(Refused):
-        converter.convert("zipmap", tmp_path)
+        converter.convert("onnx", tmp_path)
