@@ -95,24 +95,12 @@ class Lane(Generic[Answer]):
     async def __call__(self, tenant: UUID | None, question: Question) -> Answer:
         """Raises ModelUnavailable when too many wait, or when PostgreSQL is away or too busy."""
         self._make_room(tenant)
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Answer] = loop.create_future()
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._queues.setdefault(tenant, deque()).append((question, future))
         self._waiting += 1
         if self._draining is None:
             self._draining = self._start(self._drain())
-        began = loop.time()
-
-        def look() -> None:
-            nonlocal timer
-            if future.done():
-                return
-            if (until := gives_up_at(began)) > loop.time():
-                timer = loop.call_at(until, look)
-            else:
-                future.set_exception(out_of_reach())
-
-        timer = loop.call_at(gives_up_at(began), look)
+        patience = _Patience(future)
         try:
             return await future
         except asyncio.CancelledError:
@@ -121,7 +109,7 @@ class Lane(Generic[Answer]):
                 self._abandon(future.result())
             raise
         finally:
-            timer.cancel()
+            patience.end()
 
     async def idle(self) -> None:
         """Returns once nothing is under way, what is done about abandoned answers included."""
@@ -183,6 +171,27 @@ class Lane(Generic[Answer]):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+class _Patience:
+    """A caller's, who hears that PostgreSQL is out of reach when it ends."""
+
+    def __init__(self, future: "asyncio.Future[Any]") -> None:
+        self._future = future
+        self._loop = future.get_loop()
+        self._began = self._loop.time()
+        self._timer = self._loop.call_at(gives_up_at(self._began), self._look)
+
+    def end(self) -> None:
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        if self._future.done():
+            return
+        if (until := gives_up_at(self._began)) > self._loop.time():
+            self._timer = self._loop.call_at(until, self._look)
+        else:
+            self._future.set_exception(out_of_reach())
 
 
 def _too_many() -> ModelUnavailable:
