@@ -42,7 +42,7 @@ async def _pool() -> Pool:
             kwargs={**_parameters(), "autocommit": True, "connect_timeout": 2},
             min_size=1,
             max_size=MAX_CONNECTIONS,
-            timeout=MOST_SECONDS,
+            timeout=WAIT_SECONDS,
             reconnect_timeout=WAIT_SECONDS,
             open=False,
         )
