@@ -1,5 +1,6 @@
 """A version's page in the panel: the report of the checks, its tensors, and the forms that ask before they act."""
 
+import re
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
@@ -58,6 +59,13 @@ class TestReport:
         assert "1 of 3 checks are done." in answer
         assert f'hx-get="{page_of(version, "report")}" hx-trigger="every 1s"' in answer
         assert '<progress id="report-progress" class="publish-progress" max="3" value="1">' in answer
+
+    @pytest.mark.parametrize(("found", "shown"), [("passed", "ONNX"), ("failed", "-")])
+    def test_its_format_is_shown_once_it_is_known(self, house: House, found: str, shown: str) -> None:
+        report = {"steps": [{"name": "format", "status": found, "detail": "", "seconds": 0.01}]}
+        factories.version(house.model, status=ModelVersionStatus.REJECTED, report=report)
+        rows = words(house.browser("owner").get(VERSIONS, {"status__exact": "REJECTED"}))
+        assert re.findall(r'<td class="field-shown_format[^>]*>\s*(?:<[^>]*>\s*)*([^<]*?)\s*<', rows) == [shown]
 
     def test_before_a_worker_has_it(self, house: House) -> None:
         version = factories.version(house.model, status=ModelVersionStatus.VALIDATING)

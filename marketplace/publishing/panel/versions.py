@@ -43,7 +43,7 @@ STATUS_COLOURS = {
 @admin.register(ModelVersion, site=publisher_site)
 class ModelVersionAdmin(ControlledAdmin):
     icon = "commit"
-    list_display = ("__str__", "shown_status", "format", "size", "created_at", "released_at")
+    list_display = ("__str__", "shown_status", "shown_format", "size", "created_at", "released_at")
     list_filter = ("status",)
     search_fields = ("model__name", "model__display_name", "sha256")
     ordering = ("-pk",)
@@ -51,7 +51,7 @@ class ModelVersionAdmin(ControlledAdmin):
         "model",
         "number",
         "state",
-        "format",
+        "shown_format",
         "checksum",
         "size",
         "release_notes",
@@ -61,7 +61,7 @@ class ModelVersionAdmin(ControlledAdmin):
         "created_at",
         "released_at",
     )
-    readonly_fields = ("state", "checksum", "size", "largest_batch", "released_at")
+    readonly_fields = ("state", "shown_format", "checksum", "size", "largest_batch", "released_at")
     inlines = (TensorInline,)
     empty_state = gettext_lazy("A version is one artefact of a model, fixed for good. Upload one on its model's page.")
     hints = {
@@ -89,6 +89,15 @@ class ModelVersionAdmin(ControlledAdmin):
     def state(self, version: ModelVersion) -> str:
         under_way = version.model.releasing_version_id == version.pk
         return _("Being loaded") if under_way else version.get_status_display()
+
+    @display(description=gettext_lazy("Format"), ordering="format")
+    def shown_format(self, version: ModelVersion) -> str | None:
+        """None until the checks have found out, and when they could not."""
+        if version.status in (ModelVersionStatus.VALIDATING, ModelVersionStatus.REJECTED):
+            steps = version.report.get("steps", ())
+            if not any(step["name"] == "format" and step["status"] == "passed" for step in steps):
+                return None
+        return version.get_format_display()
 
     @display(description=gettext_lazy("Size"), ordering="size_bytes")
     def size(self, version: ModelVersion) -> str:
