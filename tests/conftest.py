@@ -17,6 +17,7 @@ from marketplace.config.environment import Environment
 from marketplace.metering import connections
 from tests.emptying import empty
 from tests.patience import have_patience
+from tests.ports import free_port
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -74,6 +75,11 @@ def bucket(_s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     with urlopen(Request(f"{_s3_server}/{name}", method="PUT")) as created:
         assert created.status == 200
     return f"s3://{name}/artefacts?endpoint_url={_s3_server}&region=us-east-1"
+
+
+@pytest.fixture
+def unused_tcp_port() -> int:
+    return free_port()
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -39,6 +38,7 @@ from marketplace.metering.models import Hold
 from marketplace.tenants import keys
 from marketplace.tenants.models import ApiKey
 from tests import factories
+from tests.ports import free_port
 
 T = TypeVar("T")
 
@@ -68,7 +68,7 @@ def manage(environment: Mapping[str, str], *words: str) -> None:
 @contextmanager
 def serving(environment: Mapping[str, str], folder: Path) -> Iterator[Server]:
     """Starts a process of the marketplace and stops it; fails with what it said when it does not answer."""
-    http, grpc = _free_port(), _free_port()
+    http, grpc = free_port(), free_port()
     log = folder / f"server-{http}.log"
     with log.open("wb") as said:
         process = subprocess.Popen(
@@ -88,12 +88,6 @@ def serving(environment: Mapping[str, str], folder: Path) -> Iterator[Server]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait_for(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:

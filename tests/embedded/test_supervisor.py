@@ -6,7 +6,6 @@ import queue
 import re
 import shutil
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -22,6 +21,7 @@ import pytest
 
 from marketplace.embedded.process import PROJECT
 from marketplace.embedded.site import CONVERSION
+from tests.ports import free_port
 
 from .conftest import REPLACEMENTS, alive, alive_with
 
@@ -29,11 +29,6 @@ AWAY = {"ModelUnavailable", "MODEL_UNAVAILABLE"}
 SERVICES = {"web", "worker", "beat", "postgres", "valkey", "triton"}
 if CONVERSION.exists():
     SERVICES |= {"converter"}
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 class Run:

@@ -17,6 +17,7 @@ from tests.inference import generators, graphs
 from tests.inference.ensembles import TEXT, archive, described, pipeline, step, words
 
 MAPS = {"text": "text"}, {"input_ids": "input_ids", "attention_mask": "attention_mask"}
+TOKENS = b'{"model": {}}'
 TOKENIZER = {"tokenizer/tokenizer.json": b"{}"}
 
 
@@ -77,10 +78,10 @@ class TestEnsemble:
         assert read_signature(pipeline(words("the")), "ensemble") == TEXT
 
     def test_its_steps_load_before_itself_under_names_of_their_own(self) -> None:
-        models = triton_models("018f-v1", "ensemble", pipeline(b"{}"), TEXT)
+        models = triton_models("018f-v1", "ensemble", pipeline(TOKENS), TEXT)
 
         assert [model.name for model in models] == ["018f-v1.tokenizer", "018f-v1"]
-        assert models[0].files == {"1/tokenizer.json": b"{}"}
+        assert models[0].files == {"1/tokenizer.json": TOKENS}
         assert models[0].config["instance_group"] == [{"kind": "KIND_AUTO", "count": 1}]
         assert models[1].config["ensemble_scheduling"]["step"] == [
             {
@@ -92,7 +93,7 @@ class TestEnsemble:
         ]
 
     def test_all_its_models_bear_the_number_of_the_load(self) -> None:
-        models = triton_models("018f-v1", "ensemble", pipeline(b"{}"), TEXT, load=7)
+        models = triton_models("018f-v1", "ensemble", pipeline(TOKENS), TEXT, load=7)
 
         assert [set(model.files) for model in models] == [{"7/tokenizer.json"}, {"7/ensemble"}]
 
@@ -107,9 +108,9 @@ class TestEnsemble:
         assert set(model.files) == {"7/model.onnx", "7/tokenizer.json", "7/generation.json"}
 
     def test_others_answer_once(self) -> None:
-        models = triton_models("018f-v1", "ensemble", pipeline(b"{}"), TEXT)
+        models = triton_models("018f-v1", "ensemble", pipeline(TOKENS), TEXT)
 
-        assert not is_decoupled(pipeline(b"{}"), "ensemble")
+        assert not is_decoupled(pipeline(TOKENS), "ensemble")
         assert not is_decoupled(graphs.add(), "onnx")
         assert models[0].config["model_transaction_policy"] == {"decoupled": False}
 
@@ -195,7 +196,7 @@ class TestEnsemble:
             read_ensemble(written.getvalue())
 
     def test_what_is_no_zip_and_what_is_cut_short_are_refused(self) -> None:
-        whole = pipeline(b"{}")
+        whole = pipeline(TOKENS)
 
         for broken in (b"", b"garbage", whole[:-30], whole[:40], whole.replace(b"{}", b"[]")):
             with pytest.raises(ValidationProblem):

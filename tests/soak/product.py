@@ -11,7 +11,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from contextlib import AsyncExitStack, suppress
@@ -27,6 +26,7 @@ from marketplace.embedded.postgres import SOCKET_NAME
 from marketplace.embedded.process import MARK, PROJECT
 from marketplace.embedded.service import Service
 from marketplace.embedded.site import Site
+from tests.ports import free_port
 from tests.proxy import Address, Deaf, Listener, Proxy, Stop
 
 HOST = "127.0.0.1"
@@ -182,9 +182,7 @@ class Product:
         await self._proxy("postgres", f"{sockets}/{SOCKET_NAME}", AtPostgres, str(beside / SOCKET_NAME))
         host, _, port = chosen["triton"].addresses["grpc"].rpartition(":")
         triton = await self._proxy("triton", (host, int(port)), AtTriton, (HOST, 0))
-        with socket.create_server((HOST, 0)) as free, socket.create_server((HOST, 0)) as another:
-            upstream = (HOST, int(free.getsockname()[1]))
-            grpc_port = int(another.getsockname()[1])
+        upstream, grpc_port = (HOST, free_port()), free_port()
         web = await self._proxy("web", upstream, AtWeb, (HOST, 0))
         assert not isinstance(web, str)
         self.address = web

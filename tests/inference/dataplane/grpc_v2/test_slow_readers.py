@@ -47,13 +47,13 @@ async def test_no_more_is_asked_of_the_model_than_is_taken(stub: Any, metadata: 
     await call.write(ModelInferRequest())
     for _ in range(3):
         assert (await call.read()).infer_response.outputs
-    # What the connection holds is filled up; from then on nothing moves.
+    # What the connection holds is filled up, more where it is faster; from then on nothing moves.
     before = -1
     while before != model.taken:
         before = model.taken
         await asyncio.sleep(0.3)
 
-    assert model.taken < 3 + 20
+    assert model.taken < 3 + 64
     assert not model.stopped.is_set()
     call.cancel()
     await asyncio.wait_for(model.stopped.wait(), 60)
